@@ -221,17 +221,24 @@ def inspect(
     return all_facts(inspect_machine(runs), found, rows, goal)
 
 
-def all_facts(machine: Machine, model: ModelInspection, data: DataInspection, goal: Goal | None = None) -> Facts:
+def all_facts(
+    machine: Machine,
+    model: ModelInspection,
+    data: DataInspection,
+    goal: Goal | None = None,
+    *,
+    reading: dict[str, float] | None = None,
+) -> Facts:
     """The facts that `recommend` reads, with what `loracle calibrate` has measured of the device; the speed of a CPU, which no
-    table knows, is measured now as well (0.3 s), and the fastest reading counts. What an earlier trial of bf16 on it has found
-    is among them too."""
+    table knows, is measured now as well (0.3 s) unless the `reading` is there, and the fastest one counts. What an earlier trial
+    of bf16 on it has found is among them too."""
     from engine.prediction.calibration import fastest_reading, remembered
     from engine.prediction.trial import with_known_trial
 
     known = remembered(machine) or {}
     speed = known.get("matmul_flops")
     if machine.backend == "cpu":
-        now = fastest_reading(machine)
+        now = fastest_reading(machine) if reading is None else reading
         gain = max(1.0, now.get("fp32", 0.0) / speed["fp32"]) if speed and speed.get("fp32") else 1.0
         speed = {name: rate * gain for name, rate in speed.items()} if speed else now
     profile = {name: known[name] for name in ("context", "runs") if known.get(name)}

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from engine import runs as engine_runs
@@ -44,7 +45,7 @@ def auto(given: argparse.Namespace) -> int:
     """Recommend, train, report."""
     if not given.dry_run:
         check_root(engine_runs.runs_root(given.runs))
-    look = look_at(given)
+    look = look_at(given, partial(_show_facts, given))
     with contextlib.ExitStack() as sent_away:
         worker = None
         with contextlib.suppress(Refused, InputError):  # what is wrong is said once everything is known
@@ -82,7 +83,7 @@ def plan(given: argparse.Namespace) -> int:
     if given.model is None or given.data is None:
         raise InputError("plan needs --model and --data, or --facts.")
     target = _target(given)
-    look = look_at(given)
+    look = look_at(given, partial(_show_facts, given))
     look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
@@ -216,15 +217,20 @@ def _own(given: argparse.Namespace, look: Look, advice: Recommendation) -> Itera
             yield _plan(given, look, advice)
 
 
+def _show_facts(given: argparse.Namespace, facts: Facts) -> None:
+    """What was found out, which can be read while steps are tried and counted."""
+    if not getattr(given, "explain", False) and not given.json:
+        show_advice.facts(facts, Screen())
+        sys.stdout.flush()
+
+
 def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation) -> None:
     if getattr(given, "explain", False):
         _show_chain(facts, advice, given)
     elif given.json:
         print(json_line({"kind": "recommendation", **advice.model_dump(mode="json")}), flush=True)
     else:
-        console = Screen()
-        show_advice.facts(facts, console)
-        _show(facts, advice, console)
+        _show(facts, advice, Screen())
     said = _why_no_bytes(facts, advice, counts=True)
     if said:
         print(said, file=sys.stderr)

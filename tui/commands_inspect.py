@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from engine import inspect as inspection
@@ -60,13 +61,16 @@ def data(given: argparse.Namespace) -> int:
     return Exit.DONE
 
 
-def rows_of(given: argparse.Namespace, data: str, tokenizer: str | None) -> inspection.DataInspection:
-    """Facts about rows by the flags that say which; a terminal is told how far reading them has come.
+def rows_of(
+    given: argparse.Namespace, data: str, tokenizer: str | None, *, begun: Callable[[], None] | None = None
+) -> inspection.DataInspection:
+    """Facts about rows by the flags that say which; a terminal is told how far reading them has come. `begun` is called once they
+    are really read: what is known of them is remembered.
 
     Raises:
         InputError: they cannot be used.
     """
-    with ProgressLine(_("Reading {name}").format(name=one_line(data, 60))) as progress:
+    with ProgressLine(_("Reading {name}").format(name=one_line(data, 60)), begun=begun) as progress:
         return inspection.inspect_data(
             data,
             eval=given.eval,

@@ -3,16 +3,19 @@
 import argparse
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from engine import contradictions
 from engine import inspect as inspection
 from engine import runs as engine_runs
+from engine.named import is_hub_data
 from engine.prediction import trial
-from engine.prediction.candidates import Own, with_counted_steps
+from engine.prediction.calibration import fastest_reading
+from engine.prediction.candidates import Own, prepare, with_counted_steps
 from engine.text import one_line
 from recommender.decide import recommend
 from recommender.errors import InputError
-from recommender.facts import Facts, Goal
+from recommender.facts import Facts, Goal, Machine
 from recommender.reasons import size
 from recommender.recommendation import Method
 from tui.commands_inspect import rows_of
@@ -24,21 +27,25 @@ from tui.progress import ProgressLine
 class Look:
     """What was found out about machine, model and data."""
 
-    def __init__(self, given: argparse.Namespace) -> None:
-        """Look at them.
+    def __init__(self, given: argparse.Namespace, known: Callable[[Facts], None] | None = None) -> None:
+        """Look at them. `known` is told of what was found before anything is tried, which takes seconds.
 
         Raises:
             InputError: model or data cannot be used, or not with the settings that the person gave.
         """
         self.model = inspection.inspect_model(given.model, weights=False)
-        self.data = rows_of(given, given.data, self.model.path)
-        tries = "qlora" in (getattr(given, "methods", None) or [given.method])
-        machine = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
+        machine, reading = _machine(given)
+        self.data = rows_of(given, given.data, self.model.path, begun=partial(prepare, machine))
+        if is_hub_data(given.data):  # which may have been downloaded
+            machine, reading = _machine(given)
         self._name, self._quiet = given.model, given.json
-        found = inspection.all_facts(machine, self.model, self.data, Goal.model_validate(said_goal(given)))
+        goal = Goal.model_validate(said_goal(given))
+        found = inspection.all_facts(machine, self.model, self.data, goal, reading=reading)
         own = contradictions.plan_of_settings(given.assignments, _certain_method(given, found), found.data.task)
         contradictions.check_here(own, found.model, found.machine)
         contradictions.check_rows(own, found.data)
+        if known is not None:
+            known(found)
         if trial.is_wanted(found) and not given.json:
             print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
@@ -56,6 +63,13 @@ class Look:
                 self.model = inspection.inspect_model(self._name, progress=progress)
 
 
+def _machine(given: argparse.Namespace) -> tuple[Machine, dict[str, float]]:
+    """What this machine has, and the speed of its processor where nothing else computes: while nothing of ours does."""
+    tries = "qlora" in (getattr(given, "methods", None) or [given.method])
+    found = inspection.inspect_machine(engine_runs.runs_root(given.runs), try_nf4=tries)
+    return found, fastest_reading(found) if found.backend == "cpu" else {}
+
+
 def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:
     """The method of the run, where it is named, or advised so clearly that nothing that is still counted will change it."""
     if hasattr(given, "methods") or given.method is not None or not given.assignments:
@@ -64,8 +78,8 @@ def _certain_method(given: argparse.Namespace, found: Facts) -> Method | None:
     return advice.best.method if advice.confidence == "clear" else None
 
 
-def look_at(given: argparse.Namespace) -> Look:
-    """Find out about machine, model and data.
+def look_at(given: argparse.Namespace, known: Callable[[Facts], None] | None = None) -> Look:
+    """Find out about machine, model and data. `known` is told of them as soon as they are, before seconds of trying.
 
     Raises:
         InputError: a flag, the model or the data cannot be used.
@@ -76,7 +90,7 @@ def look_at(given: argparse.Namespace) -> Look:
     contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
     if not given.json:
         print(_("Inspecting machine, model and data …"), file=sys.stderr)
-    return Look(given)
+    return Look(given, known)
 
 
 def counting(*, quiet: bool) -> Callable[[], None]:

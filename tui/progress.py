@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
 
 from rich.cells import cell_len
@@ -18,8 +19,9 @@ EVERY = 0.1
 class ProgressLine:
     """Call it with what was done, of how much (0 for unknown), and the unit. Silent where nobody looks at a terminal."""
 
-    def __init__(self, what: str, stream: TextIO | None = None) -> None:
-        self._what, self._stream = what, stream or sys.stderr
+    def __init__(self, what: str, stream: TextIO | None = None, *, begun: Callable[[], None] | None = None) -> None:
+        """`begun` is called at the first call, whether anybody looks or not."""
+        self._what, self._stream, self._begun = what, stream or sys.stderr, begun
         self._began = self._said = time.monotonic()
         self._width = 0
         self._seen = self._stream.isatty()
@@ -33,6 +35,9 @@ class ProgressLine:
             self._stream.flush()
 
     def __call__(self, done: int, total: int, unit: str) -> None:
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun()
         now = time.monotonic()
         if not self._seen or now - self._began < PATIENCE or now - self._said < EVERY:
             return

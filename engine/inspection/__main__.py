@@ -8,6 +8,7 @@ kernels), `nvidia` (ask its driver), `torch_devices` (Intel's and Apple's). The 
 "exit": code}`. A request with `progress` gets lines `{"progress": [done, total, unit]}` before it.
 """
 
+import contextlib
 import gc
 import json
 import os
@@ -15,6 +16,7 @@ import resource
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, TextIO
 
 from engine.processes import answers, leave_with, trim_heap
@@ -28,6 +30,10 @@ def main() -> int:
     out = answers()
     leave_with(int(sys.argv[2]))
     kind = sys.argv[1]
+    if kind == "trace":
+        with contextlib.suppress(Exception):  # told to whoever asks, who may not have asked yet
+            _tracing()
+        gc.freeze()  # half a million objects: looking through them for garbage takes half a second each time
     for line in sys.stdin.buffer:
         out.write(_answered(kind, line, out) + "\n")
         out.flush()
@@ -84,12 +90,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
             return locate_data(request["id"], tell)
         case "trace":
-            from engine.needless import NEVER, without
-
-            with without(NEVER):  # as a run's worker is: a second less, and its size tells what that will take
-                from engine.worker.tracing.answer import answer
-
-            return answer(request)
+            return _tracing()(request)
         case "calibrate":
             from engine.worker.tracing.calibration import calibrate
 
@@ -107,6 +108,16 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
             return {"devices": torch_devices(request["backend"])}
     raise LoracleError(f"engine.inspection: unknown kind {kind!r}.")
+
+
+def _tracing() -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """What answers a trace's questions; the first time its imports take seconds."""
+    from engine.needless import NEVER, without
+
+    with without(NEVER):  # as a run's worker is: a second less, and its size tells what that will take
+        from engine.worker.tracing.answer import answer
+
+    return answer
 
 
 class _Telling:

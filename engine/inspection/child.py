@@ -9,6 +9,8 @@ import subprocess
 import threading
 from typing import Any
 
+import psutil
+
 from engine.inspection.pipes import ANSWER, Exchange, Progress, Starting
 from engine.processes import execute
 from engine.text import clean, one_line
@@ -16,7 +18,7 @@ from engine.threads import start
 from recommender.errors import Exit, InputError, LoracleError, Refused
 
 KEPT = {"trace"}
-"""Kinds whose child stays for the next question: its imports take five seconds of every seven."""
+"""Kinds whose child stays for the next question: its imports take as long as most answers."""
 KEPT_SECONDS = 20.0
 """It stays no longer than that without one, for it holds some 500 MB."""
 
@@ -110,6 +112,25 @@ def ask(
     return _answer(process.returncode or 0, out, bytes(held[0].log), about)
 
 
+def prepare(kind: str, *, extra: dict[str, str] | None = None) -> None:
+    """Have a child of a kind in `KEPT` import what it needs, for a question of that `extra` that is asked soon: nobody waits.
+
+    Where none can be started, whoever asks is told.
+    """
+    environment = _environment() | (extra or {})
+    if _idle.has(kind, environment):
+        return
+    starting, exchange = Starting(lambda: _start(kind, environment)), None
+    try:
+        with contextlib.suppress(Refused):
+            exchange = Exchange(starting.process())
+            _idle.keep(kind, environment, exchange)
+    except BaseException:  # a Ctrl-C
+        if (begun := starting.close()) is not None:
+            _leave(begun, exchange)
+        raise
+
+
 class _Idle:
     """The child that waits for its next question, one at most."""
 
@@ -126,6 +147,22 @@ class _Idle:
                 held.append(known[2])
                 self._waiting = None
                 self._timer.cancel()
+
+    def has(self, kind: str, environment: dict[str, str]) -> bool:
+        """Whether one waits that was started so."""
+        with self._lock:
+            known = self._waiting
+            return known is not None and known[:2] == (kind, environment) and known[2].process.poll() is None
+
+    def computed(self) -> float:
+        """Seconds of processor time that the one that waits has taken so far."""
+        with self._lock:
+            known = self._waiting
+        try:
+            times = psutil.Process(known[2].process.pid).cpu_times() if known is not None else None
+        except psutil.Error:
+            times = None
+        return times.user + times.system if times is not None else 0.0
 
     def keep(self, kind: str, environment: dict[str, str], exchange: Exchange) -> None:
         """This one waits now, for `KEPT_SECONDS`."""
@@ -148,7 +185,7 @@ class _Idle:
 
 
 _idle = _Idle()
-leave_idle = _idle.leave
+leave_idle, computed_by_idle = _idle.leave, _idle.computed
 
 
 def _start(kind: str, environment: dict[str, str]) -> subprocess.Popen[bytes]:

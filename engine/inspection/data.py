@@ -87,6 +87,7 @@ def _what_decides(request: dict[str, Any], given: Splits, prints: list[str]) -> 
 
 def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[str, Any]:
     source = open_source(given.train)
+    progress(0, source.size, source.unit)  # that they are read, and not remembered
     head = first_rows(source, LOOK_AT, size=HEAD_BYTES)
     if not head.rows:
         raise InputError(f"{given.train} has a header and no rows.")

@@ -7,15 +7,16 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
+from engine.inspection import child
 from engine.inspection.child import Cancel
 from engine.inspection.processor import is_here
-from engine.launch import expandable
+from engine.launch import arithmetic, expandable
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender import savings
 from recommender.decide import completed, recommend, settled
 from recommender.edits import edited
-from recommender.facts import Facts
+from recommender.facts import Facts, Machine
 from recommender.footprint import Step
 from recommender.hyper import ALL_LINEAR
 from recommender.largest import Largest, largest_micro_batch
@@ -42,6 +43,8 @@ REMEMBERED = 40
 """Earlier steps that stay in the profile: a person edits back and forth."""
 MOST_BESIDE = 8
 """Steps of other ways that are counted at a time beside those that are advised."""
+ROOM = 4 * 1024**3
+"""Bytes of main memory that have to be free for a child to be made ready beside another: it takes 500 MB before it has begun."""
 OFF = "LORACLE_TRACE"
 """Set to 0 in the environment: nothing is traced, and no bytes are told."""
 ROUNDS = 6
@@ -52,6 +55,15 @@ OF_ADAPTERS = {"dropout", "adapter_dtype", "dora"}
 OF_DATA = {"task", "tokens_total", "trained_tokens", "read_tokens", "read_tokens_max", "written_tokens_max"}
 """What a step's trace depends on of the data."""
 Own = Callable[[Recommendation], Iterable[Plan]]
+
+
+def prepare(machine: Machine) -> None:
+    """Have a child import what traces and trials need, seconds of work, beside what is still looked at: nobody waits.
+
+    Nothing is to be timed meanwhile. Not where it would take a core or memory that others need.
+    """
+    if machine.backend in KNOWN and not is_off() and (machine.cpu_cores or 1) > 1 and (machine.ram_available or 0) >= ROOM:
+        child.prepare("trace", extra=arithmetic())
 
 
 def is_wanted(facts: Facts, shown: Iterable[Candidate]) -> bool:

@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from engine.inspection import cache as remembering
-from engine.inspection.child import Cancel, ask, leave_idle
+from engine.inspection.child import Cancel, ask, computed_by_idle
 from engine.launch import arithmetic
 from engine.prediction.ask import key_of
 from recommender import hyper
@@ -62,8 +62,8 @@ def with_trial(facts: Facts, *, cancel: Cancel | None = None) -> Facts:
     key = _key(facts.machine, wanted)
     found = remembering.remembered(key, KIND)
     if found is None:
-        leave_idle()  # what it computed for others is no part of what the trial does
-        begun, computed = time.monotonic(), computed_by_children()
+        # A child that waits may be the one that is asked: what it computed before is no part of what the trial does.
+        begun, computed = time.monotonic(), computed_by_children() + computed_by_idle()
         try:
             asked = {"kind": "bf16", "asked": wanted}
             found = ask("trace", asked, about="the trial of bf16", timeout=SECONDS, extra=arithmetic(), cancel=cancel)

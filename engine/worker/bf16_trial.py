@@ -41,33 +41,59 @@ def trials(request: dict[str, Any]) -> dict[str, Any]:
     """
     warnings.simplefilter("ignore")
     found: dict[str, Any] = {}
-    begin = time.monotonic()
+    begin, given = time.monotonic(), None
     for method, settings in request["methods"].items():
         if time.monotonic() - begin > LONG:
             return {"methods": found, "whole": False}
         try:
             with quiet():
-                found[method] = _trial(request, method, settings)
+                given = given or _Given(request)
+                found[method] = _trial(given, method, settings)
         except (LoracleError, RuntimeError, MemoryError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError):
             continue
     return {"methods": found, "whole": True}
 
 
+class _Given:
+    """What all methods and both precisions have in common."""
+
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.request, self.folder = request, Path(request["path"])
+        words = _plan(request, "full", {}, "fp32").task == "token_classification"
+        self.tokenizer = modeling.load_tokenizer(str(self.folder), words=words)
+        self.rows = rows_of(self.tokenizer, request["rows"], request["length"])
+        task = self.task(_plan(request, "full", {}, "fp32"))
+        with torch.device("meta"):
+            self._parameters = sum(p.numel() for p in task.model_class().from_config(self.config(task)).parameters())
+
+    def task(self, plan: Plan) -> Task:
+        return task_of(plan, list(plan.data.labels or []), self.tokenizer.pad_token_id, self.request["family"])
+
+    def config(self, task: Task) -> Any:
+        """At the depth that is tried."""
+        config, layers = modeling.load_config(str(self.folder), task), self.request["layers"]
+        return config if layers is None else at_depth(config, layers)
+
+    def check_memory(self) -> None:
+        """
+        Raises:
+            MemoryError: both models would not fit.
+        """
+        if BYTES * self._parameters > psutil.virtual_memory().available:
+            raise MemoryError
+
+
 class _Side:
     """One precision: a model, its rows and its optimizer."""
 
-    def __init__(self, request: dict[str, Any], method: str, settings: dict[str, Any], precision: str) -> None:
-        plan = _plan(request, method, settings, precision)
-        folder = Path(request["path"])
-        self.tokenizer = modeling.load_tokenizer(str(folder), words=plan.task == "token_classification")
-        self.task = task_of(plan, list(plan.data.labels or []), self.tokenizer.pad_token_id, request["family"])
+    def __init__(self, given: _Given, method: str, settings: dict[str, Any], precision: str) -> None:
+        plan = _plan(given.request, method, settings, precision)
+        self.task = given.task(plan)
         seed_everything(SEED)
-        config = modeling.load_config(str(folder), self.task)
-        if request["layers"] is not None:
-            config = at_depth(config, request["layers"])
-        self._check_memory(config)
-        if any(folder.glob("*.safetensors")):
-            self.model = modeling.build(self.task, str(folder), config).model
+        config = given.config(self.task)
+        given.check_memory()
+        if any(given.folder.glob("*.safetensors")):
+            self.model = modeling.build(self.task, str(given.folder), config).model
         else:
             head = HEADS.get(plan.task, "causal_lm")
             made = empty_model(config, head, modeling.weights_dtype(plan), "sdpa", "cpu")
@@ -76,14 +102,7 @@ class _Side:
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6, fused=True)
-        ids = rows_of(self.tokenizer, request["rows"], request["length"])
-        self.rows = ids, [_target(self.task, row, i) for i, row in enumerate(ids)]
-
-    def _check_memory(self, config: Any) -> None:
-        with torch.device("meta"):
-            parameters = sum(p.numel() for p in self.task.model_class().from_config(config).parameters())
-        if BYTES * parameters > psutil.virtual_memory().available:
-            raise MemoryError
+        self.rows = given.rows, [_target(self.task, row, i) for i, row in enumerate(given.rows)]
 
     def gradients(self) -> tuple[float, float]:
         """Gradients of one step, left behind; its loss a unit, and its seconds."""
@@ -103,8 +122,8 @@ class _Side:
         return time.thread_time() - begin
 
 
-def _trial(request: dict[str, Any], method: str, settings: dict[str, Any]) -> dict[str, Any]:
-    wide, narrow = (_Side(request, method, settings, precision) for precision in ("fp32", "bf16-mixed"))
+def _trial(given: _Given, method: str, settings: dict[str, Any]) -> dict[str, Any]:
+    wide, narrow = (_Side(given, method, settings, precision) for precision in ("fp32", "bf16-mixed"))
     loss_fp32, loss = wide.gradients()[0], narrow.gradients()[0]
     apart = _apart(narrow.trained, wide.trained)
     fastest = {id(side): float("inf") for side in (wide, narrow)}

@@ -1,5 +1,6 @@
 """Children that look at files: how far they are is told, they can be cancelled, and none of them outlives its parent."""
 
+import json
 import os
 import queue
 import signal
@@ -9,12 +10,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
 import pytest
 
 from engine.inspect import inspect_data, inspect_machine
+from engine.inspection import __main__ as inspection
 from engine.inspection import child, pipes
 from engine.inspection.child import Cancel, ask
 from recommender.errors import Exit, InputError, Refused
@@ -247,6 +250,72 @@ def test_a_child_that_traces_answers_again_until_its_memory_is_wanted(reader: Pa
     assert gone(second)
     monkeypatch.setattr(child, "KEPT_SECONDS", 0.05)
     assert gone(ask("trace", {}, about="a step", timeout=20)["pid"])
+
+
+@pytest.mark.usefixtures("_none_idle")
+def test_a_child_is_made_ready_once_and_takes_the_question_it_was_made_for(reader: Path, tmp_path: Path) -> None:
+    """Its imports then lie beside what the parent does."""
+    reader.write_text(ANSWERING.replace("while", f"echo $$ >> {tmp_path}/pids; while", 1))
+    child.prepare("trace", extra={"OMP_NUM_THREADS": "7"})
+    child.prepare("trace", extra={"OMP_NUM_THREADS": "7"})
+    ready = ask("trace", {}, about="a step", timeout=20, extra={"OMP_NUM_THREADS": "7"})["pid"]
+    assert (tmp_path / "pids").read_text() == f"{ready}\n"
+    assert ask("trace", {}, about="a step", timeout=20)["pid"] != ready, "made for other threads"
+    inspect_machine()
+    assert gone(ready)
+
+
+@pytest.mark.usefixtures("_none_idle")
+def test_what_the_child_that_waits_has_computed_is_told(reader: Path) -> None:
+    reader.write_text("#!/bin/sh\nread line; n=0; while [ $n -lt 60000 ]; do n=$((n+1)); done; echo '{\"ok\": {}}'; read line\n")
+    assert child.computed_by_idle() == 0
+    ask("trace", {}, about="a step", timeout=20)
+    assert child.computed_by_idle() > 0
+
+
+def test_where_no_child_can_be_started_nobody_is_told_before_he_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/no/such/interpreter")
+    child.prepare("trace")
+    with pytest.raises(Refused):
+        ask("trace", {}, about="a step", timeout=20)
+
+
+def test_a_ctrl_c_while_a_child_is_made_ready_ends_it(reader: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    reader.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid; read line\n")
+    monkeypatch.setattr(child._idle, "keep", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        child.prepare("trace")
+    assert not psutil.Process().children(), "it was not waited for"
+
+
+def test_a_child_that_traces_imports_before_it_is_asked_and_says_then_why_it_could_not(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    order: list[str] = []
+
+    def tracing() -> Any:
+        order.append("imports")
+        raise ImportError("no torch")
+
+    def lines() -> Iterator[bytes]:
+        order.append("asked")
+        yield b"{}"
+
+    frozen: list[None] = []
+    monkeypatch.setattr(sys, "argv", ["x", "trace", str(os.getppid())])
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=lines()))
+    monkeypatch.setattr(inspection, "_tracing", tracing)
+    monkeypatch.setattr(inspection, "answers", lambda: sys.stdout)
+    monkeypatch.setattr(inspection, "leave_with", lambda _: None)
+    monkeypatch.setattr(inspection, "_limit_memory", lambda _: None)
+    monkeypatch.setattr(inspection.gc, "freeze", lambda: frozen.append(None))
+    assert inspection.main() == 0
+    assert order == ["imports", "asked", "imports"]
+    assert len(frozen) == 1, "half a million objects of libraries were looked through at every answer"
+    assert "no torch" in json.loads(capsys.readouterr().out)["error"]
 
 
 @pytest.mark.usefixtures("_none_idle")

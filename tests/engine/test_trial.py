@@ -49,9 +49,13 @@ def test_it_is_made_once_and_then_known(tmp_path: Path, monkeypatch: pytest.Monk
     assert subject.with_known_trial(other) == other
 
 
-@pytest.mark.parametrize(("computed", "tries"), [(60.0, 1), (5.0, 2)], ids=["too slow", "a busy machine"])
+@pytest.mark.parametrize(
+    ("computed", "before", "tries"),
+    [(60.0, 0.0, 1), (5.0, 0.0, 2), (60.0, 50.0, 2)],
+    ids=["too slow", "a busy machine", "by a child that had computed for others"],
+)
 def test_what_is_too_slow_to_try_is_tried_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: float, tries: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, computed: float, before: float, tries: int
 ) -> None:
     asked: list[Any] = []
     seconds = iter((0.0, computed) * 2)
@@ -62,13 +66,12 @@ def test_what_is_too_slow_to_try_is_tried_once(
 
     monkeypatch.setattr(subject, "ask", late)
     monkeypatch.setattr(subject, "computed_by_children", lambda: next(seconds))
-    left: list[None] = []
-    monkeypatch.setattr(subject, "leave_idle", lambda: left.append(None))
+    monkeypatch.setattr(subject, "computed_by_idle", lambda: before)
     clock = iter((0.0, 61.0) * 2)
     monkeypatch.setattr("engine.prediction.trial.time", SimpleNamespace(monotonic=lambda: next(clock)))
     for _ in range(2):
         assert not subject.with_trial(facts(tmp_path)).measured.bf16
-    assert len(asked) == len(left) == tries, "what an idle child computed for others is not the trial's"
+    assert len(asked) == tries
     assert (subject.with_known_trial(facts(tmp_path)).measured.bf16 == {}) == (tries == 1)
 
 

@@ -48,6 +48,15 @@ def test_a_file_sees_nothing() -> None:
     assert stream.getvalue() == ""
 
 
+def test_that_it_has_begun_is_told_once_and_where_nobody_looks_too() -> None:
+    begun: list[None] = []
+    with ProgressLine("Reading", io.StringIO(), begun=lambda: begun.append(None)) as line:
+        assert not begun
+        line(0, 2, "rows")
+        line(1, 2, "rows")
+    assert len(begun) == 1
+
+
 def test_what_is_quick_needs_no_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress, "PATIENCE", 1000.0)
     stream = Terminal()

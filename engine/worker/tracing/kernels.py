@@ -6,14 +6,18 @@ library is named. `benchmarks/prediction/` measures each line on a device.
 
 import math
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
 import torch
 
 from engine.worker import products
+from engine.worker.tracing.operations import once
 
 aten = torch.ops.aten
+Line = Callable[..., list[int]]
+"""From an operation's arguments, keywords and result to the bytes of its temporaries."""
 MIB = 2**20
 WORKSPACE = dict.fromkeys((9, 10, 12), 32 * MIB)
 """cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CublasHandlePool.cpp,
@@ -59,24 +63,28 @@ def repacks_here() -> bool:
 
 def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]:
     """The table's lines for a card: bytes of temporaries by operation."""
-    table: dict[Any, Callable[..., list[int]]] = _CUDA if card.kind == "cuda" else _CPU
+    table: dict[Any, Line] = _CUDA if card.kind == "cuda" else _CPU
+
+    @once
+    def line_of(func: Any) -> Line | None:
+        name = str(func)  # bitsandbytes registers its operations when it is imported, which may be in the middle of a trace
+        if func in table:
+            return table[func]
+        if func is aten.mm.default and card.onednn:
+            return lambda args, kwargs, out: products.copies(args[0], args[1])
+        if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
+            return partial(_flash_forward, card)
+        if name == "bitsandbytes.gemm_4bit.default":
+            return lambda args, kwargs, out: _four_bit_forward(card, args, kwargs)
+        if name == "bitsandbytes.gemv_4bit.default" and card.kind == "cpu":
+            return _repacked_forward
+        if func is aten.sum.dim_IntList and card.kind == "cuda":
+            return lambda args, kwargs, out: _sum_over_rows(card, args)
+        return None
 
     def found(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
-        line = table.get(func)
-        if line is not None:
-            return line(args, kwargs, out)
-        if func is aten.mm.default and card.onednn:
-            return products.copies(args[0], args[1])
-        if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
-            return _flash_forward(card, args, kwargs, out)
-        name = str(func)  # bitsandbytes registers its operations when it is imported, which may be in the middle of a trace
-        if name == "bitsandbytes.gemm_4bit.default":
-            return _four_bit_forward(card, args, kwargs)
-        if name == "bitsandbytes.gemv_4bit.default" and card.kind == "cpu":
-            return _repacked_forward(args, kwargs, out)
-        if func is aten.sum.dim_IntList and card.kind == "cuda":
-            return _sum_over_rows(card, args)
-        return []
+        line = line_of(func)
+        return line(args, kwargs, out) if line is not None else []
 
     return found
 
@@ -207,7 +215,7 @@ def _norm_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> l
     return [4 * width * min(-(-rows // 64), 128)] * 2 if rows > 128 else []
 
 
-_CUDA: dict[Any, Callable[..., list[int]]] = {
+_CUDA: dict[Any, Line] = {
     aten._softmax_backward_data.default: _softmax_backward,
     aten._safe_softmax.default: _safe_softmax,
     aten._scaled_dot_product_flash_attention_backward.default: _flash_backward,
@@ -270,7 +278,7 @@ def _repacked_forward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -
     return [] if rows.dtype == torch.bfloat16 else [2 * rows.numel(), 2 * out.numel()]
 
 
-_CPU: dict[Any, Callable[..., list[int]]] = {
+_CPU: dict[Any, Line] = {
     getattr(getattr(aten, name), overload): _mixed
     for name in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_")
     for overload in ("Tensor",)

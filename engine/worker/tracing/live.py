@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from engine.prediction.stream import OF_KERNEL, Event, Segment
+from engine.worker.tracing.operations import once
 from engine.worker.tracing.shapes import flops_of, result_of
 
 aten = torch.ops.aten
@@ -26,6 +27,24 @@ _IN_PLACE = {
     aten.index_put.default: aten.index_put_.default,
 }
 """What autograd calls while somebody looks on, and what it calls where nobody does."""
+_ASKING = {aten.allclose.default, aten.equal.default, aten._local_scalar_dense.default}
+"""What looks into a tensor."""
+
+
+class _Operation(NamedTuple):
+    """What is known of an operation, whatever it is given."""
+
+    name: str
+    changes: bool
+    """Something that it was given."""
+    asks: bool
+    in_place: Any
+    """Of `_IN_PLACE`."""
+
+
+@once
+def _operation(func: Any) -> _Operation:
+    return _Operation(getattr(func, "__name__", None) or str(func), func._schema.is_mutable, func in _ASKING, _IN_PLACE.get(func))
 
 
 @dataclass(slots=True)
@@ -155,6 +174,11 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """torch would wrap every call of `__torch_dispatch__` to keep its compiler out, a tenth of a trace; here is none."""
+        return False
+
     def phase(self, name: str) -> None:
         """What follows belongs to that phase."""
         self.recorded.phases.append((name, len(self.recorded.names)))
@@ -176,39 +200,41 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        said = self._said(func, args)
-        if said is not _NOTHING:
+        operation = _operation(func)
+        if operation.asks and (said := self._said(func, args)) is not _NOTHING:
             return said
-        if func in _IN_PLACE and self._sums_gradients(func, args):
-            func = _IN_PLACE[func]
+        if operation.in_place is not None and self._sums_gradients(func, args):
+            func = operation.in_place
+            operation = _operation(func)
         out = result_of(func, args, kwargs)
         recorded = self.recorded
         position = len(recorded.names)
+        given = _tensors(args)
         written = 0
         for tensor in _tensors(out):
-            if tensor.device.type == "meta":
+            if tensor.is_meta:
                 written += self._made(tensor, position)
-        for tensor in _tensors(args):  # a factory for a tensor that was made outside: a buffer, a mask from the host
-            if tensor.device.type == "meta":
+        for tensor in given:  # a factory for a tensor that was made outside: a buffer, a mask from the host
+            if tensor.is_meta:
                 self._made(tensor, position)
         if self._calls is not None:
             self._calls.note(recorded.phases[-1][0], func, args, kwargs)
         blocks = self._temporary(func, args, kwargs, out)
         if blocks:
             recorded.temporaries[position] = blocks
-        recorded.names.append(func.__name__ if hasattr(func, "__name__") else str(func))
+        recorded.names.append(operation.name)
         recorded.flops.append(flops_of(func, args, kwargs, out))
-        first = next(iter(_tensors(args)), None)
-        recorded.narrow.append(first is not None and first.element_size() <= 2 and first.dtype.is_floating_point)
-        recorded.traffic.append(written + sum(t.nbytes for t in _tensors(args)) if _moves(func, written) else 0)
+        recorded.narrow.append(bool(given) and given[0].element_size() <= 2 and given[0].is_floating_point())
+        # A view touches no memory: it made nothing, and changes nothing that is there.
+        recorded.traffic.append(written + sum(t.nbytes for t in given) if written or operation.changes else 0)
         return out
 
     def _said(self, func: Any, args: Any) -> Any:
         """What a tensor without content answers when it is asked for its value."""
-        if func is aten.allclose.default or func is aten.equal.default:
-            return True if args[0].device.type == "meta" else _NOTHING
-        if func is not aten._local_scalar_dense.default or args[0].device.type != "meta":
+        if not args[0].is_meta:
             return _NOTHING
+        if func is not aten._local_scalar_dense.default:
+            return True
         dtype = args[0].dtype
         if dtype == torch.bool:
             return not self._padded
@@ -283,8 +309,3 @@ def _tensors(values: Any) -> list[torch.Tensor]:
                 found += _tensors(value)
         return found
     return []
-
-
-def _moves(func: Any, written: int) -> bool:
-    """Whether an operation touches memory: it made something, or changes what is there; views do neither."""
-    return written > 0 or func._schema.is_mutable

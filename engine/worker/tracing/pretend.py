@@ -45,6 +45,9 @@ _UP_CPU: set[Any] = {
 """On a CPU."""
 
 
+_BACKWARD = (torch.autograd.backward, T.backward)
+
+
 class Autocast:
     """What `torch.autocast` is while the meta device pretends."""
 
@@ -99,10 +102,13 @@ class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read tor
         if cuda:
             self._ways |= {functional.cross_entropy: _cross_entropy, functional.dropout: _dropout, torch.dropout: _dropout}
             self._ways |= dict.fromkeys((torch.softmax, torch.Tensor.softmax, functional.softmax), _softmax)
+        self._ours = {*_BACKWARD, *_DOWN, *self._up, *self._ways}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func in (torch.autograd.backward, torch.Tensor.backward):
+        if func not in self._ours:  # most, and there are 30,000 a second
+            return func(*args, **kwargs)
+        if func in _BACKWARD:
             return self._backward(args[0])
         enabled, dtype = _state.autocast
         if enabled:

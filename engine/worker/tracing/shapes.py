@@ -1,43 +1,69 @@
 """Results of operations that torch cannot tell without contents, and arithmetic that it does not count."""
 
 from collections.abc import Callable
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from engine.worker.tracing.operations import once
+
 aten = torch.ops.aten
-_IN_PLACE = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
+_UPDATING = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
 """Kernels without a meta version that return nothing."""
 _FILLING = {aten.normal_.default, aten.uniform_.default, aten.zero_.default, aten.fill_.Scalar}
 """Without contents nothing happens, and asking for nothing takes half a millisecond."""
 _GROUPED = aten._grouped_mm.default
 """Products of experts with their tokens. The meta version knows bf16 alone; CPUs and cards from compute capability 8.0 on have
 fp32 and fp16 too, a group after the other in the result's memory (GroupedBlas.cpp, `_grouped_mm_cuda`)."""
+_Way = Callable[[Any, Any, Any], Any]
+"""From operation, arguments and keywords to the result."""
 
 
 def result_of(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operation returns on the meta device."""
-    if func in _IN_PLACE:
+    if _updates(func):
         return None
-    first = args[0][0] if args and isinstance(args[0], list | tuple) and args[0] else args[0] if args else None
+    first = args[0] if args else None
+    if isinstance(first, list | tuple) and first:
+        first = first[0]
     if isinstance(first, torch.Tensor) and first.is_meta:
-        if func in _FILLING:
-            return args[0]
-        if _on_lists(func):
-            return None
-        if func is aten.nonzero.default:  # at most: every place
-            return torch.empty((args[0].numel(), args[0].dim()), dtype=torch.int64, device="meta")
-        if func is aten.index.Tensor and any(i is not None and i.dtype == torch.bool for i in args[1]):
-            return func(first, [place for i in args[1] for place in _places(i)])
-        if func is aten.unique_consecutive.default:  # how often a text ends, by which BART sees that all do equally often
-            none = torch.empty(0, dtype=torch.int64, device="meta")
-            return torch.empty(1, dtype=first.dtype, device="meta"), none, none
-        if func is _GROUPED:
-            return _grouped(*args[:3])
-        return _remembered(func, args, kwargs)
+        return _way(func)(func, args, kwargs)
     return func(*args, **kwargs)
+
+
+@once
+def _updates(func: Any) -> bool:
+    return func in _UPDATING
+
+
+@once
+def _way(func: Any) -> _Way:
+    """How its results are found, where its first tensor has no contents."""
+    if func in _FILLING:
+        return lambda func, args, kwargs: args[0]
+    name = str(func._schema.name)
+    if name.startswith("aten::_foreach_") and name.endswith("_"):  # changes lists of tensors in place
+        return lambda func, args, kwargs: None
+    if func in _OWN:
+        return _OWN[func]
+    return _remembered if _makes_new(func) else _asked
+
+
+def _asked(func: Any, args: Any, kwargs: Any) -> Any:
+    return func(*args, **kwargs)
+
+
+def _every_place(func: Any, args: Any, kwargs: Any) -> Any:
+    """Of `nonzero`, at most."""
+    return torch.empty((args[0].numel(), args[0].dim()), dtype=torch.int64, device="meta")
+
+
+def _chosen(func: Any, args: Any, kwargs: Any) -> Any:
+    """Of `index`: what a mask chooses is every place, at most."""
+    if any(i is not None and i.dtype == torch.bool for i in args[1]):
+        return func(args[0], [place for i in args[1] for place in _places(i)])
+    return _remembered(func, args, kwargs)
 
 
 def _places(index: torch.Tensor | None) -> list[torch.Tensor | None]:
@@ -47,10 +73,33 @@ def _places(index: torch.Tensor | None) -> list[torch.Tensor | None]:
     return [torch.empty(index.numel(), dtype=torch.int64, device="meta") for _ in range(index.dim())]
 
 
-_Outline = tuple[Any, Any, torch.dtype] | None
-_KNOWN: dict[Any, list[_Outline] | None] = {}
-"""By operation and what it was given: sizes, strides and types of its results; `None` where it has to be asked every time. Meta
-versions in Python take up to a millisecond, and a step calls them with the same shapes in every layer."""
+def _all_alike(func: Any, args: Any, kwargs: Any) -> Any:
+    """Of `unique_consecutive`: how often a text ends, by which BART sees that all do equally often."""
+    none = torch.empty(0, dtype=torch.int64, device="meta")
+    return torch.empty(1, dtype=args[0].dtype, device="meta"), none, none
+
+
+_OWN: dict[Any, _Way] = {
+    aten.nonzero.default: _every_place,
+    aten.index.Tensor: _chosen,
+    aten.unique_consecutive.default: _all_alike,
+    _GROUPED: lambda func, args, kwargs: _grouped(*args[:3]),
+}
+
+
+class _Outlines(NamedTuple):
+    """What an operation made."""
+
+    tensors: tuple[tuple[Any, Any, torch.dtype] | None, ...]
+    """Sizes, strides and type of each."""
+    form: type
+    """`torch.Tensor` of a single one, else what holds them."""
+
+
+_NEW = _Outlines((), tuple)
+_KNOWN: dict[Any, _Outlines | None] = {}
+"""By operation and what it was given; `None` where it has to be asked every time. Meta versions in Python take up to a
+millisecond, and a step calls them with the same shapes in every layer."""
 
 
 class _Odd(Exception):
@@ -58,32 +107,21 @@ class _Odd(Exception):
 
 
 def _remembered(func: Any, args: Any, kwargs: Any) -> Any:
-    if not _makes_new(func):
-        return func(*args, **kwargs)
     try:
-        key = (func, *map(_described, args), *((name, _described(value)) for name, value in kwargs.items()))
-        known = _KNOWN.get(key, ())
+        key = (id(func), *map(_described, args), *((name, _described(value)) for name, value in kwargs.items()))
+        known = _KNOWN.get(key, _NEW)
     except (_Odd, TypeError):
         return func(*args, **kwargs)
-    if known is None:
-        return func(*args, **kwargs)
-    if known == ():
+    if known is _NEW:
         out = func(*args, **kwargs)
         _KNOWN[key] = _outlines(out)
         return out
-    made = [None if o is None else torch.empty_strided(o[0], o[1], dtype=o[2], device="meta") for o in known]
-    returns = func._schema.returns
-    return tuple(made) if len(returns) > 1 else made[0] if str(returns[0].type) == "Tensor" else made
+    if known is None:
+        return func(*args, **kwargs)
+    made = [None if t is None else torch.empty_strided(t[0], t[1], dtype=t[2], device="meta") for t in known.tensors]
+    return made[0] if known.form is torch.Tensor else known.form(made)
 
 
-@cache
-def _on_lists(func: Any) -> bool:
-    """Whether it changes lists of tensors in place."""
-    name = str(func._schema.name)
-    return name.startswith("aten::_foreach_") and name.endswith("_")
-
-
-@cache
 def _makes_new(func: Any) -> bool:
     """Whether its results are tensors with memory of their own."""
     schema = func._schema
@@ -108,11 +146,12 @@ def _described(value: Any) -> Any:
     return type(value), value
 
 
-def _outlines(out: Any) -> list[_Outline] | None:
+def _outlines(out: Any) -> _Outlines | None:
     results = out if isinstance(out, tuple | list) else [out]
     if any(t is not None and (type(t) is not torch.Tensor or not t.is_meta) for t in results):
         return None
-    return [None if t is None else (t.shape, t.stride(), t.dtype) for t in results]
+    made = tuple(None if t is None else (t.shape, t.stride(), t.dtype) for t in results)
+    return _Outlines(made, torch.Tensor if results is not out else list if isinstance(out, list) else tuple)
 
 
 def _grouped(a: torch.Tensor, b: torch.Tensor, ends: torch.Tensor | None = None) -> torch.Tensor:
@@ -123,6 +162,10 @@ def _grouped(a: torch.Tensor, b: torch.Tensor, ends: torch.Tensor | None = None)
     return torch.empty((groups, rows, columns) if alike else (rows, columns), dtype=a.dtype, device="meta")
 
 
+def _grouped_flops(a: torch.Tensor, b: torch.Tensor) -> int:
+    return 2 * a.numel() * b.shape[-1] // (a.shape[0] if a.dim() > b.dim() else 1)
+
+
 def _four_bit(args: Any) -> int:
     """Rows (..., in) with a packed weight of shape (out, in), the third argument."""
     return 2 * int(args[0].numel()) * int(args[2][0])
@@ -131,6 +174,7 @@ def _four_bit(args: Any) -> int:
 _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     "bitsandbytes.gemm_4bit.default": _four_bit,
     "bitsandbytes.gemv_4bit.default": _four_bit,
+    str(_GROUPED): lambda args: _grouped_flops(*args[:2]),
     "aten.addmm_.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
     # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
     "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],
@@ -144,10 +188,13 @@ _ARITHMETIC: dict[str, Callable[[Any], int]] = {
 
 def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     """Additions and multiplications."""
-    own = _ARITHMETIC.get(str(func))
+    own, counted = _arithmetic(func)
     if own is not None:
         return int(own(args))
-    if func is _GROUPED:
-        return 2 * int(args[0].numel()) * int(args[1].shape[-1]) // (args[0].shape[0] if args[0].dim() > args[1].dim() else 1)
-    counted = flop_registry.get(getattr(func, "_overloadpacket", None))
     return int(counted(*args, **kwargs, out_val=out)) if counted is not None else 0
+
+
+@once
+def _arithmetic(func: Any) -> tuple[Callable[[Any], int] | None, Callable[..., Any] | None]:
+    """Of an operation: by this table, and by torch's."""
+    return _ARITHMETIC.get(str(func)), flop_registry.get(getattr(func, "_overloadpacket", None))

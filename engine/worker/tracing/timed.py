@@ -41,10 +41,10 @@ class Calls:
 
     def note(self, phase: str, func: Any, args: Any, kwargs: Any) -> None:
         """One more call, of tensors without contents."""
-        leaves, spec = pytree.tree_flatten((args, kwargs))
-        # A view computes nothing: any tells how long all of its operation take.
-        key = str(func) if func.is_view else (str(func), str(spec), tuple(_described(x) for x in leaves))
+        # A view computes nothing: any tells how long all of its operation take. Names take long: an operation goes by its id.
+        key = id(func) if func.is_view else (id(func), _described(args), *((n, _described(x)) for n, x in kwargs.items()))
         if key not in self.kinds:
+            leaves, spec = pytree.tree_flatten((args, kwargs))
             outlines = [_Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
             self.kinds[key] = (func, outlines, spec)
         self.counts.setdefault(phase, Counter())[key] += 1
@@ -87,7 +87,9 @@ class _Outline:
 
 def _described(value: Any) -> Any:
     if isinstance(value, torch.Tensor):
-        return tuple(value.shape), tuple(value.stride()), value.dtype
+        return value.shape, value.stride(), value.dtype
+    if isinstance(value, list | tuple):
+        return type(value), *map(_described, value)
     return value if isinstance(value, bool | int | str | torch.dtype) else type(value)
 
 

@@ -1,6 +1,7 @@
 """Traced steps against the allocator's own account of the same steps, and shallow traces against deep ones."""
 
 import importlib
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from engine.worker.tracing.estimate import FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
+from engine.worker.tracing.operations import once
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.steps import own_step, traced
 from engine.worker.tracing.timed import Calls
@@ -614,6 +616,24 @@ def test_counting_sees_what_is_released() -> None:
         del first
         second.add_(1)
     assert live.recorded.live().tolist() == [400, 800, 400]
+
+
+def test_an_operation_is_never_taken_for_one_that_is_gone() -> None:
+    asked: list[str] = []
+
+    @once
+    def name(func: Any) -> str:
+        asked.append(func.name)
+        return str(func.name)
+
+    assert [name(SimpleNamespace(name=f"{n}")) for n in range(50)] == [f"{n}" for n in range(50)], "ids are given to others"
+    kept = SimpleNamespace(name="kept")
+    assert (name(kept), name(kept), asked.count("kept")) == ("kept", "kept", 1)
+
+
+def test_no_call_goes_through_torchs_compiler() -> None:
+    """A tenth of a trace was to keep it out of each of 20,000 operations."""
+    assert Live.__torch_dispatch__.__code__.co_filename.endswith("live.py")
 
 
 def test_the_operations_of_a_step_can_all_be_tried_here_and_a_longer_step_takes_longer() -> None:
