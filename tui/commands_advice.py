@@ -168,7 +168,8 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
     facts = remembered(facts.model_copy(update={"goal": goal}))
     counts = given.trace or hangs_on_formula(facts)
     if counts:
-        facts = with_counted_steps(facts, explained=given.explain, told=counting(quiet=given.json))
+        with counting(quiet=given.json) as told:
+            facts = with_counted_steps(facts, explained=given.explain, told=told)
     advice = recommend(facts)
     said = _why_no_bytes(facts, advice, counts=counts)
     if said and given.trace and (given.json or given.explain):

@@ -1,13 +1,15 @@
 """Finding out about machine, model and data for a command: what is waited for is said on standard error."""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 from engine import contradictions
 from engine import inspect as inspection
 from engine import runs as engine_runs
+from engine.inspection.pipes import Progress
 from engine.named import is_hub_data
 from engine.prediction import trial
 from engine.prediction.calibration import fastest_reading
@@ -52,7 +54,8 @@ class Look:
 
     def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
         """Count what the candidates' steps take, and those of the plans that `own` makes of the advice."""
-        self.facts = with_counted_steps(self.facts, own, explained=explained, told=counting(quiet=self._quiet))
+        with counting(quiet=self._quiet) as told:
+            self.facts = with_counted_steps(self.facts, own, explained=explained, told=told)
 
     def fetch(self) -> None:
         """Have the weights on this machine: they are downloaded once a run is certain to be wanted."""
@@ -93,14 +96,17 @@ def look_at(given: argparse.Namespace, known: Callable[[Facts], None] | None = N
     return Look(given, known)
 
 
-def counting(*, quiet: bool) -> Callable[[], None]:
-    """Says once that steps are counted, before the first wait."""
-    said = quiet
+@contextlib.contextmanager
+def counting(*, quiet: bool) -> Iterator[Progress | None]:
+    """Says once that steps are counted, before the first wait; a terminal is told how many are."""
+    with ProgressLine(_("Counted")) as line:
+        said = False
 
-    def told() -> None:
-        nonlocal said
-        if not said:
-            print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
-        said = True
+        def told(done: int, total: int, unit: str) -> None:
+            nonlocal said
+            if not said:
+                print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
+            said = True
+            line(done, total, unit)
 
-    return told
+        yield None if quiet else told

@@ -49,12 +49,14 @@ class ProgressLine:
 
 
 def amount(done: int, total: int, unit: str) -> str:
-    """`12 000 of 600 000 rows`, `34%` of bytes, `comparing 5 000 texts`."""
+    """`12 000 of 600 000 rows`, `34%` of bytes, `comparing 5 000 texts`, `2 of 4 steps`."""
     if unit == "texts to compare":
         return _("comparing {n} texts with each other").format(n=number(done))
     if unit == "bytes to download":
         return _("downloaded {percent} of {size}").format(percent=f"{100 * done // max(total, 1)}%", size=size(total))
     if unit == "bytes":
         return f"{100 * done // total}%" if total else f"{done / 1e6:,.0f} MB"
+    if unit == "steps":
+        return _("{done} of {total} steps").format(done=number(done), total=number(total))
     words = _("{done} of {total} rows") if total else _("{done} rows")
     return words.format(done=number(done), total=number(total))

@@ -90,7 +90,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
 
             return locate_data(request["id"], tell)
         case "trace":
-            return _tracing()(request)
+            return _tracing()(request, tell)
         case "calibrate":
             from engine.worker.tracing.calibration import calibrate
 
@@ -110,7 +110,7 @@ def _do(kind: str, request: dict[str, Any], answers: TextIO) -> dict[str, Any]:
     raise LoracleError(f"engine.inspection: unknown kind {kind!r}.")
 
 
-def _tracing() -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _tracing() -> Callable[..., dict[str, Any]]:
     """What answers a trace's questions; the first time its imports take seconds."""
     from engine.needless import NEVER, without
 

@@ -6,7 +6,6 @@ Answers are kept by what they depend on: the facts, the installed libraries and 
 import hashlib
 import json
 import time
-from collections.abc import Callable
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
+from engine.inspection.pipes import Progress
 from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
 from engine.prediction.contradictory import check, ignored
@@ -87,11 +87,14 @@ def traced(
     return known
 
 
-def _from_child(kind: str, request: dict[str, Any], *, about: str, seconds: float, cancel: Cancel | None) -> dict[str, Any]:
+def _from_child(
+    kind: str, request: dict[str, Any], *, about: str, seconds: float, progress: Progress | None = None, cancel: Cancel | None
+) -> dict[str, Any]:
     begun = time.monotonic()
     try:
         asked = {"kind": kind, "asked": request}  # under the worker's threads and allocator: some operations are timed
-        return ask("trace", asked, about=about, timeout=seconds, memory=MEMORY, extra=arithmetic(), cancel=cancel)
+        limits: dict[str, Any] = {"timeout": seconds, "memory": MEMORY}
+        return ask("trace", asked, about=about, **limits, extra=arithmetic(), progress=progress, cancel=cancel)
     except Refused as error:
         raise Cannot("untraceable", error.message) from None
     except InputError as error:
@@ -109,14 +112,15 @@ def each(
     seconds: float,
     within: float,
     waits: bool = True,
-    told: Callable[[], None] | None = None,
+    told: Progress | None = None,
     cancel: Cancel | None,
 ) -> tuple[dict[str, Any], set[str]]:
     """What the child says of each of these steps, by name, and the names of those that it had no time for: of those that stand
     beside others none is begun later than `within` seconds after the first, of all others none in the second half of `seconds`;
     unless somebody `waits` only what is remembered is told. What is in neither cannot be traced. Each is remembered by itself,
     by the child as soon as it is counted: one that is ended for the time it takes, on a busy machine, leaves that and has had no
-    time for the others. `told` is called before a wait.
+    time for the others. `told` is called before a wait, and
+    during it, with how many of how many are counted.
     """
 
     def key(plan: dict[str, Any]) -> str:
@@ -132,9 +136,9 @@ def each(
         return found, {plan["name"] for plan in lacking}
     asked = request | {"plans": [plan | {"key": key(plan)} for plan in lacking], "within": seconds / 2, "beside_within": within}
     if told is not None:
-        told()
+        told(0, len(lacking), "steps")
     try:
-        said = _from_child("candidates", asked, about=about, seconds=seconds, cancel=cancel)
+        said = _from_child("candidates", asked, about=about, seconds=seconds, progress=told, cancel=cancel)
     except Cannot as error:
         found, lacking = known()
         return found, {plan["name"] for plan in lacking if error.code == "too_slow" or plan.get("beside")}

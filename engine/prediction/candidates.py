@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.inspection import child
 from engine.inspection.child import Cancel
+from engine.inspection.pipes import Progress
 from engine.inspection.processor import is_here
 from engine.launch import arithmetic, expandable
 from engine.prediction.ask import KNOWN, each
@@ -96,7 +97,7 @@ def with_counted_steps(
     *,
     advised: bool = True,
     explained: bool = False,
-    told: Callable[[], None] | None = None,
+    told: Progress | None = None,
 ) -> Facts:
     """The facts with the steps counted of a person's own plans, those that `own` makes of a recommendation, and of all candidates
     that are recommended on them, unless `advised` is false. Then, with all that was advised, of others: those near the
@@ -104,8 +105,9 @@ def with_counted_steps(
     advice is `explained`, those after a change that would save memory. Seconds, the first time.
 
     Sentences about other machines that no number stands in go by the fits of these, and by the formula beyond them: nobody waits
-    for them. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait. All of them together
-    last no longer than `SECONDS`, which is enough unless the machine is busy."""
+    for them. Who reads the plan on a screen has the time (`deciding`). `told` is called before each wait, and during it, with how
+    many of how many are counted. All of them together last no longer than `SECONDS`, which is enough unless the machine is busy.
+    """
     until, ends = 0.0, time.monotonic() + SECONDS
     for _ in range(ROUNDS if _can_be_traced(facts) else 0):
         advice, beside = _told(facts, explained=explained) if advised else (recommend(facts), [])
@@ -178,7 +180,7 @@ def with_traces(
     seconds: float = SECONDS,
     fits: bool = False,
     waits: bool = True,
-    told: Callable[[], None] | None = None,
+    told: Progress | None = None,
     cancel: Cancel | None = None,
 ) -> Facts:
     """The facts with the memory of these steps as a trace counts it, for deciding once more; the same where nothing is new.

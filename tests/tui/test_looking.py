@@ -1,5 +1,7 @@
 """What is found out for a command, in which order, and what can be read meanwhile."""
 
+import io
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +11,7 @@ import pytest
 from engine import inspect as inspection
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import Facts, Machine
-from tui import commands_advice, looking
+from tui import commands_advice, looking, progress
 from tui.cli import _parser
 
 Order = list[str]
@@ -53,6 +55,24 @@ def test_a_child_imports_beside_the_reading_and_beside_nothing_that_is_timed(ord
 def test_what_a_download_leaves_of_the_disk_is_looked_at_after_it(order: Order) -> None:
     looking.look_at(given("somebody/rows"))
     assert order[-4:] == ["rows", "machine", "speed", "trial"]
+
+
+def test_a_terminal_is_told_how_many_steps_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(progress, "PATIENCE", 0.0)
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with looking.counting(quiet=False) as told:
+        assert told is not None
+        for done in (0, 2):
+            told(done, 4, "steps")
+    head, line = sys.stderr.getvalue().split("\n")
+    assert head == "Counting the memory of steps, once for this model and such rows …"
+    assert "Counted: 2 of 4 steps" in line
+    assert line.endswith("\r")
 
 
 def test_what_was_found_can_be_read_while_steps_are_tried(

@@ -1,11 +1,13 @@
 """What the child answers to a request for a trace."""
 
+import itertools
 import warnings
 from typing import Any
 
 import psutil
 
 from engine.inspection import cache as remembering
+from engine.inspection.pipes import Progress
 from engine.prediction.ask import TRACES
 from engine.worker import products
 from engine.worker.tracing.candidates import candidates
@@ -16,8 +18,9 @@ LIBRARIES = int(psutil.Process().memory_info().rss)
 """Bytes of main memory that this process holds once all is imported: a run's worker imports the same."""
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any], tell: Progress | None = None) -> dict[str, Any]:
     """`kind` is `estimate`, and `facts` hold a step; or `candidates`, and beside them stand the `plans` to trace; or `bf16`.
+    `tell` is told how many of the plans are counted.
 
     Raises:
         Refused, InputError: there is no answer, and why.
@@ -29,7 +32,14 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
         asked = request["asked"]
         facts = Facts.model_validate(asked["facts"])
         limits = {name: asked[name] for name in ("expandable", "within", "beside_within")}
-        return candidates(facts, asked["plans"], **limits, counted=_kept)
+        done, every = itertools.count(1), len(asked["plans"])
+
+        def counted(one: dict[str, Any], step: dict[str, Any]) -> None:
+            _kept(one, step)
+            if tell is not None:
+                tell(next(done), every, "steps")
+
+        return candidates(facts, asked["plans"], **limits, counted=counted)
     if request["kind"] == "bf16":
         from engine.worker.bf16_trial import trials
 
