@@ -1,6 +1,7 @@
 """Results of operations that torch cannot tell without contents, and arithmetic that it does not count."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -47,11 +48,49 @@ def _way(func: Any) -> _Way:
         return lambda func, args, kwargs: None
     if func in _OWN:
         return _OWN[func]
-    return _remembered if _makes_new(func) else _asked
+    if _makes_new(func):
+        return _remembered
+    place = _changed(func)
+    return _asked if place is None else partial(_changing, place)
 
 
 def _asked(func: Any, args: Any, kwargs: Any) -> Any:
     return func(*args, **kwargs)
+
+
+def _changing(place: int | str, func: Any, args: Any, kwargs: Any) -> Any:
+    """Of what writes into one of its arguments, at that place or of that name: it comes back as it was, which takes torch's
+    versions in Python longest to say. They are asked the first time."""
+    try:
+        key = _key(func, args, kwargs)
+        known = _KNOWN.get(key, _NEW)
+    except (_Odd, TypeError):
+        return func(*args, **kwargs)
+    given = args[place] if isinstance(place, int) else kwargs[place]
+    if known is _UNCHANGED:
+        return given
+    before = _state_of(given)
+    out = func(*args, **kwargs)
+    if known is _NEW:
+        _KNOWN[key] = _UNCHANGED if out is given and _state_of(given) == before else None
+    return out
+
+
+def _changed(func: Any) -> int | str | None:
+    """Where the argument stands that it writes into and returns, if it is one."""
+    schema = func._schema
+    written = [(i, a) for i, a in enumerate(schema.arguments) if a.alias_info is not None]
+    if len(written) != 1 or len(schema.returns) != 1 or schema.returns[0].alias_info is None:
+        return None
+    place, argument = written[0]
+    if not argument.alias_info.is_write or str(argument.type) != "Tensor":
+        return None
+    return argument.name if argument.kwarg_only else place
+
+
+def _state_of(tensor: torch.Tensor) -> Any:
+    storage = tensor.untyped_storage()
+    return _described(tensor), storage._cdata, storage.nbytes()
 
 
 def _every_place(func: Any, args: Any, kwargs: Any) -> Any:
@@ -96,7 +135,7 @@ class _Outlines(NamedTuple):
     """`torch.Tensor` of a single one, else what holds them."""
 
 
-_NEW = _Outlines((), tuple)
+_NEW, _UNCHANGED = _Outlines((), tuple), _Outlines((), list)
 _KNOWN: dict[Any, _Outlines | None] = {}
 """By operation and what it was given; `None` where it has to be asked every time. Meta versions in Python take up to a
 millisecond, and a step calls them with the same shapes in every layer."""
@@ -108,7 +147,7 @@ class _Odd(Exception):
 
 def _remembered(func: Any, args: Any, kwargs: Any) -> Any:
     try:
-        key = (id(func), *map(_described, args), *((name, _described(value)) for name, value in kwargs.items()))
+        key = _key(func, args, kwargs)
         known = _KNOWN.get(key, _NEW)
     except (_Odd, TypeError):
         return func(*args, **kwargs)
@@ -130,6 +169,14 @@ def _makes_new(func: Any) -> bool:
     shared = any(a.alias_info is not None for a in (*schema.arguments, *schema.returns))
     returned = [str(r.type) for r in schema.returns]
     return not shared and (returned == ["List[Tensor]"] or {*returned} == {"Tensor"})
+
+
+def _key(func: Any, args: Any, kwargs: Any) -> Any:
+    """
+    Raises:
+        _Odd, TypeError: there is none.
+    """
+    return (id(func), *map(_described, args), *((name, _described(value)) for name, value in kwargs.items()))
 
 
 def _described(value: Any) -> Any:
