@@ -1,5 +1,6 @@
 """Children that look at files: how far they are is told, they can be cancelled, and none of them outlives its parent."""
 
+import gc
 import json
 import os
 import queue
@@ -311,7 +312,7 @@ def test_a_child_that_traces_imports_before_it_is_asked_and_says_then_why_it_cou
     monkeypatch.setattr(inspection, "answers", lambda: sys.stdout)
     monkeypatch.setattr(inspection, "leave_with", lambda _: None)
     monkeypatch.setattr(inspection, "_limit_memory", lambda _: None)
-    monkeypatch.setattr(inspection.gc, "freeze", lambda: frozen.append(None))
+    monkeypatch.setattr(gc, "freeze", lambda: frozen.append(None))
     assert inspection.main() == 0
     assert order == ["imports", "asked", "imports"]
     assert len(frozen) == 1, "half a million objects of libraries were looked through at every answer"

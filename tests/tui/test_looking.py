@@ -10,6 +10,7 @@ import pytest
 
 from engine import inspect as inspection
 from engine.inspect import DataInspection, ModelInspection
+from engine.prediction import trial
 from recommender.facts import Facts, Machine
 from tui import commands_advice, looking, progress
 from tui.cli import _parser
@@ -25,20 +26,28 @@ def order(
     found: Order = []
 
     def noted(name: str, answer: Any) -> Callable[..., Any]:
-        return lambda *_, **__: (found.append(name), answer)[1]
+        def note(*_: Any, **__: Any) -> Any:
+            found.append(name)
+            return answer
+
+        return note
 
     def rows(*_: Any, begun: Callable[[], None], **__: Any) -> DataInspection:
         begun()
         found.append("rows")
         return make_data()
 
+    def tried(facts: Facts) -> Facts:
+        found.append("trial")
+        return facts
+
     monkeypatch.setattr(inspection, "inspect_model", noted("model", model))
     monkeypatch.setattr(inspection, "inspect_machine", noted("machine", machine))
     monkeypatch.setattr(looking, "fastest_reading", noted("speed", {"fp32": 1e11}))
     monkeypatch.setattr(looking, "rows_of", rows)
     monkeypatch.setattr(looking, "prepare", noted("child", None))
-    monkeypatch.setattr(looking.trial, "is_wanted", lambda _: True)
-    monkeypatch.setattr(looking.trial, "with_trial", lambda facts: (found.append("trial"), facts)[1])
+    monkeypatch.setattr(trial, "is_wanted", lambda _: True)
+    monkeypatch.setattr(trial, "with_trial", tried)
     return found
 
 
@@ -64,12 +73,12 @@ def test_a_terminal_is_told_how_many_steps_are_counted(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(progress, "PATIENCE", 0.0)
     monkeypatch.setattr(progress, "EVERY", 0.0)
-    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(sys, "stderr", screen := Terminal())
     with looking.counting(quiet=False) as told:
         assert told is not None
         for done in (0, 2):
             told(done, 4, "steps")
-    head, line = sys.stderr.getvalue().split("\n")
+    head, line = screen.getvalue().split("\n")
     assert head == "Counting the memory of steps, once for this model and such rows …"
     assert "Counted: 2 of 4 steps" in line
     assert line.endswith("\r")
@@ -84,7 +93,7 @@ def test_what_was_found_can_be_read_while_steps_are_tried(
         seen.append(capsys.readouterr().out)
         return facts
 
-    monkeypatch.setattr(looking.trial, "with_trial", tried)
+    monkeypatch.setattr(trial, "with_trial", tried)
     assert commands_advice.plan(given("rows.csv", "-o", str(tmp_path / "plan.yaml"))) == 0
     assert "Machine" in seen[0]
     assert "600 rows" in seen[0]

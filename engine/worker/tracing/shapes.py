@@ -210,7 +210,7 @@ def _grouped(a: torch.Tensor, b: torch.Tensor, ends: torch.Tensor | None = None)
 
 
 def _grouped_flops(a: torch.Tensor, b: torch.Tensor) -> int:
-    return 2 * a.numel() * b.shape[-1] // (a.shape[0] if a.dim() > b.dim() else 1)
+    return 2 * int(a.numel()) * int(b.shape[-1]) // (int(a.shape[0]) if a.dim() > b.dim() else 1)
 
 
 def _four_bit(args: Any) -> int:

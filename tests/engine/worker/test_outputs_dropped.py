@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine.worker.batches import LogicalBatch
-from engine.worker.bf16_trial import _Side
+from engine.worker.bf16_trial import _Given, _Side
 from engine.worker.inner import body_of, inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.registry import task_of
@@ -48,7 +48,7 @@ def test_outputs_are_let_go_before_backward(
 ) -> None:
     """`quick` is the way without padding, or with chunked logits; the other is that of models which cannot have it."""
     folder: Path = request.getfixturevalue(model)
-    side = _Side(request_of(folder, task, "full", family=family), "full", {}, precision)
+    side = _Side(_Given(request_of(folder, task, "full", family=family)), "full", {}, precision)
     ids, targets = side.rows
     if task == "preference":
         plan = side.task.plan.model_copy(update={"task": "preference"})
