@@ -37,8 +37,9 @@ class Look:
         """
         self.model = inspection.inspect_model(given.model, weights=False)
         machine, reading = _machine(given)
-        self.data = rows_of(given, given.data, self.model.path, begun=partial(prepare, machine))
-        if is_hub_data(given.data):  # which may have been downloaded
+        downloads = is_hub_data(given.data)
+        self.data = rows_of(given, given.data, self.model.path, begun=None if downloads else partial(prepare, machine))
+        if downloads:  # there may be less disk now
             machine, reading = _machine(given)
         self._name, self._quiet = given.model, given.json
         goal = Goal.model_validate(said_goal(given))

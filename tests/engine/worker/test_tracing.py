@@ -618,6 +618,20 @@ def test_counting_sees_what_is_released() -> None:
     assert live.recorded.live().tolist() == [400, 800, 400]
 
 
+def test_what_an_operation_writes_into_comes_back_and_grows_where_it_has_to() -> None:
+    """Of operations that change one of their arguments nothing is computed twice, unless they change its size."""
+    live = Live(kernels.temporaries_on(Card()))
+    with live, torch.device("meta"):
+        a, b = torch.empty(4, 3), torch.empty(3, 5)
+        grown = [torch.mm(a, b, out=torch.empty(0)) for _ in range(2)]
+        whole = [torch.mm(a, b, out=torch.empty(4, 5)) for _ in range(2)]
+        same = [a.add_(1) is a for _ in range(2)]
+        with pytest.raises(RuntimeError):
+            a.add_(b)
+    assert [t.shape for t in (*grown, *whole)] == [(4, 5)] * 4
+    assert same == [True, True]
+
+
 def test_an_operation_is_never_taken_for_one_that_is_gone() -> None:
     asked: list[str] = []
 
