@@ -14,6 +14,10 @@ CAUTIONS: dict[str, str] = {
     "near_duplicates": "Another {share:share} of the rows differ only a little from an earlier one. Where more than punctuation "
     "differs they may be on both sides of the split, and the score too good for it: hold out rows that are really new with "
     "--eval. {unique_rows:count} rows say something new.",
+    "near_duplicates_apart": "Another {share:share} of the rows differ only a little from an earlier one: {unique_rows:count} "
+    "rows say something new.",
+    "near_overlap": "{share:share} of the held-out rows differ only a little from a training row: the score also tells how well "
+    "these are remembered. Hold out rows that are really new.",
     "shared": "{share:share} of the rows share their question, or their first message or text, with others. They are kept "
     "on the same side of every split, or the score would be too good.",
     "overlap": "{share:share} of the held-out rows are also in the training data, punctuation aside. They are left out of "

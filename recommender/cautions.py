@@ -45,7 +45,7 @@ COUNTED = (
 
 
 def _about_repeats(data: DataFacts) -> Iterator[Caution]:
-    """Rows that contradict others, repeat them, or nearly do."""
+    """Rows that contradict others, repeat them, or nearly do; held-out rows that nearly repeat one."""
     if data.task == "regression" and (data.conflict_share or 0) >= 0.03:
         yield caution("several_numbers", share=data.conflict_share)
     elif 0.03 <= (data.conflict_share or 0) <= 0.10:
@@ -57,7 +57,10 @@ def _about_repeats(data: DataFacts) -> Iterator[Caution]:
         wording = "duplicates_and_near" if near else None
         yield caution("duplicates", wording=wording, share=data.duplicate_share, rows=repeats, left=left)
     if near:
-        yield caution("near_duplicates", share=data.near_duplicate_share, unique_rows=distinct_rows(data))
+        wording = "near_duplicates_apart" if data.eval_rows else None
+        yield caution("near_duplicates", wording=wording, share=data.near_duplicate_share, unique_rows=distinct_rows(data))
+    if (data.near_overlap_share or 0) > 0.05:
+        yield caution("near_overlap", share=data.near_overlap_share)
 
 
 def _about_the_template(data: DataFacts) -> Iterator[Caution]:

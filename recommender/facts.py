@@ -222,6 +222,8 @@ class DataFacts(Given):
     """Rows whose text also appears with another label."""
     overlap_share: Share | None = None
     """Held-out rows whose text is also among the training rows, with whatever punctuation."""
+    near_overlap_share: Share | None = None
+    """Held-out rows that differ from a training row only a little, beyond `overlap_share`; of large files of a sample."""
     empty_rows: Count | None = None
     unasked_rows: Count | None = None
     """Conversations that begin with the assistant; what it says before the first question is left out."""

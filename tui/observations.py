@@ -33,6 +33,7 @@ SHARES = {
     "overlap_share": marked(
         "{share} of the held-out rows are also in the training data, punctuation aside; those are not trained on"
     ),
+    "near_overlap_share": marked("{share} of the held-out rows differ only a little from a training row"),
     "unknown_share": marked("{share} of the tokens are unknown to the model's tokenizer"),
 }
 """What is odd about a part of the rows or tokens, by the fact that says how large it is."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.inspection import tokens
 from engine.inspection.columns import MOST_CLASSES
-from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, drawn, group_of
+from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, below, drawn, group_of, last_drawn
 from engine.inspection.layouts import Shape
 from engine.inspection.records import Record, stream
 from engine.rows import twin_of
@@ -235,12 +235,30 @@ def look(source: Source, shape: Shape, counted: Counted, counter: tokens.Counter
                 found.longest_written = max(found.longest_written, *some.learned)
         for row, kind in marked:
             if kind & 4:
-                found.texts.append((row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS])
+                found.texts.append(_compared(row, shape))
                 found.targets.append(row.target)
         told(len(lengths))
     found.lengths = np.sort(np.array(lengths, dtype=np.int64))
     found.before = np.array(before, dtype=np.int64)
     return found
+
+
+def look_alike(source: Source, shape: Shape, counted: Counted, held_out: Counted) -> tuple[list[str], int]:
+    """Texts of held-out rows to compare with those that `look` finds, without those that are also in the training data, with
+    whatever punctuation; and of how many rows they are what is left.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    different = counted.groups[counted.first_of_key]
+    chosen = below(held_out.groups, min(last_drawn(different, NEAR_ROWS), last_drawn(held_out.groups, NEAR_ROWS)))
+    new = held_out.numbers[chosen & ~np.isin(held_out.twins, counted.twins)]
+    batches = stream(source, shape, only=set(new.tolist())) if len(new) else ()
+    return [_compared(row, shape) for batch in batches for row in batch.rows], int(chosen.sum())
+
+
+def _compared(row: Record, shape: Shape) -> str:
+    return (row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS]
 
 
 def counted_rows(counted: Counted) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from engine.inspection import cache, tokens
 from engine.inspection.classes import check_classes, check_tags
 from engine.inspection.columns import LOOK_AT
-from engine.inspection.counting import Counted, count, counted_rows, look
+from engine.inspection.counting import Counted, count, counted_rows, look, look_alike
 from engine.inspection.data_facts import facts_of
 from engine.inspection.later import shaped_and_counted
 from engine.inspection.layouts import Shape
@@ -122,7 +122,9 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     total = counted_rows(counted)
     looked = look(source, shape, counted, counter, lambda done: progress(done, total, "rows"))
     progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
-    facts = facts_of(shape, counted, held_out, looked, counter)
+    shown = source if used is None else open_source(given.eval[used])
+    compared = look_alike(shown, shape, counted, held_out) if held_out is not None else ([], 0)
+    facts = facts_of(shape, counted, held_out, looked, counter, compared=compared)
     facts |= {
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,

@@ -6,7 +6,7 @@ import numpy as np
 
 from engine.inspection import tokens
 from engine.inspection.counting import Counted, Looked
-from engine.inspection.duplicates import near_duplicates
+from engine.inspection.duplicates import Alike
 from engine.inspection.language import language_of
 from engine.inspection.layouts import Shape
 from recommender import hyper
@@ -19,13 +19,32 @@ LEARNED_FROM = ("label", "tags", "completion", "output", "target")
 """Roles of the columns that are named the text and the label in the facts, first come first."""
 
 
-def facts_of(shape: Shape, counted: Counted, held_out: Counted | None, looked: Looked, counter: tokens.Counter) -> dict[str, Any]:
-    """Fields of `DataFacts` by name; those of the labels and of the file are left to whoever knows them."""
+LEAST_COMPARED = 50
+"""Held-out rows of a sample, below which no share of them is told."""
+
+
+def facts_of(
+    shape: Shape,
+    counted: Counted,
+    held_out: Counted | None,
+    looked: Looked,
+    counter: tokens.Counter,
+    *,
+    compared: tuple[list[str], int] = ([], 0),
+) -> dict[str, Any]:
+    """Fields of `DataFacts` by name; those of the labels and of the file are left to whoever knows them.
+
+    `compared` is what `look_alike` finds of the held-out rows.
+    """
     rows, ordered = len(counted), looked.lengths
     labelled = shape.task in CLASSIFYING
     unwritten = bool(counted.calling) and counter.writes_calls is False
     different = len(counted.first_of_key)
-    similar = near_duplicates(looked.texts) / max(len(looked.texts), 1)
+    known = Alike()
+    similar = sum(map(known.add, looked.texts)) / max(len(looked.texts), 1)
+    new, rows_compared = compared
+    told = held_out is not None and rows_compared >= min(LEAST_COMPARED, len(held_out))
+    near_overlap = sum(map(known.holds, new)) / rows_compared if told else None
     scale = rows / len(ordered)
     p50, p95, p99 = map(int, np.quantile(ordered, (0.50, 0.95, 0.99), method="inverted_cdf"))  # lengths that occur
     longest = max(looked.longest, int(ordered[-1]))
@@ -66,6 +85,7 @@ def facts_of(shape: Shape, counted: Counted, held_out: Counted | None, looked: L
         "shared_share": counted.together() / rows if counted.belongings is not None else None,
         "conflict_share": counted.contradicting() / rows if labelled else None,
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
+        "near_overlap_share": near_overlap,
         "empty_rows": counted.dropped,
         "unknown_share": counter.unknown_share,
         "unasked_rows": counted.unasked if shape.task == "chat" else None,

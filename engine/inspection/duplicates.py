@@ -41,39 +41,63 @@ def group_of(words: Sequence[str]) -> int:
     return crc32(max(words[:_MOST_WORDS], key=len, default="").encode("utf-8", "replace"))
 
 
-def near_duplicates(texts: Sequence[str]) -> int:
-    """How many of the texts differ from an earlier one only a little. No two should be the same."""
-    random = np.random.default_rng(0)
-    # Multiply-shift hashing (Dietzfelbinger et al. 1997): odd factors, the upper bits of the product.
-    factors = random.integers(0, 1 << 63, (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-    shingles: list[Shingles] = []
-    buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
-    found = 0
-    for i, text in enumerate(texts):
+class Alike:
+    """Texts by their min-hash signatures, so that what differs from one of them only a little is found among few."""
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(0)
+        # Multiply-shift hashing (Dietzfelbinger et al. 1997): odd factors, the upper bits of the product.
+        numbers = random.integers(0, 1 << 63, (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
+        self._factors = numbers * np.uint64(2) + np.uint64(1)
+        self._shingles: list[Shingles] = []
+        self._buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+
+    def add(self, text: str) -> bool:
+        """Whether an earlier one differs from it only a little; from now on it is one of them."""
         own = _shingles(text)
-        shingles.append(own)
-        signature = (factors * own.astype(np.uint64)).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
-        places = [(band, signature[band].tobytes()) for band in range(_BANDS)]
-        earlier = {j for place in places for j in buckets[place]}
-        if any(_alike(own, shingles[j]) for j in earlier):
-            found += 1
+        places = self._places(own)
+        found = self._found(own, places)
         for place in places:
-            if len(buckets[place]) < _MOST_COMPARED:
-                buckets[place].append(i)
-    return found
+            if len(self._buckets[place]) < _MOST_COMPARED:
+                self._buckets[place].append(len(self._shingles))
+        self._shingles.append(own)
+        return found
+
+    def holds(self, text: str) -> bool:
+        """Whether one of them differs from it only a little."""
+        own = _shingles(text)
+        return self._found(own, self._places(own))
+
+    def _places(self, own: Shingles) -> list[tuple[int, bytes]]:
+        signature = (self._factors * own.astype(np.uint64)).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
+        return [(band, signature[band].tobytes()) for band in range(_BANDS)]
+
+    def _found(self, own: Shingles, places: list[tuple[int, bytes]]) -> bool:
+        earlier = {i for place in places for i in self._buckets.get(place, ())}
+        return any(_alike(own, self._shingles[i]) for i in earlier)
 
 
 def drawn(groups: npt.NDArray[np.uint32], most: int) -> npt.NDArray[np.bool_]:
     """Which rows to compare, whole groups at a time, about `most` of them in all."""
-    if len(groups) <= most:
-        return np.ones(len(groups), dtype=np.bool_)
-    mixed = (groups.astype(np.uint64) * np.uint64(2_654_435_761)) & np.uint64(0xFFFFFFFF)
-    order = np.argsort(mixed, kind="stable")
-    last = mixed[order[most]]
-    chosen: npt.NDArray[np.bool_] = mixed < last
-    if chosen.sum() < most // 2:  # the next group alone is large: its first rows
-        chosen[order[:most]] = True
+    chosen = below(groups, last_drawn(groups, most))
+    if len(groups) > most and chosen.sum() < most // 2:  # the next group alone is large: its first rows
+        chosen[np.argsort(_mixed(groups), kind="stable")[:most]] = True
     return chosen
+
+
+def last_drawn(groups: npt.NDArray[np.uint32], most: int) -> int:
+    """What `below` takes, so that about `most` rows are chosen at most."""
+    return 1 << 32 if len(groups) <= most else int(np.partition(_mixed(groups), most)[most])
+
+
+def below(groups: npt.NDArray[np.uint32], last: int) -> npt.NDArray[np.bool_]:
+    """Which rows are of the groups up to that: of two files those that may be alike."""
+    chosen: npt.NDArray[np.bool_] = _mixed(groups) < last
+    return chosen
+
+
+def _mixed(groups: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint64]:
+    return (groups.astype(np.uint64) * np.uint64(2_654_435_761)) & np.uint64(0xFFFFFFFF)
 
 
 def _shingles(text: str) -> Shingles:

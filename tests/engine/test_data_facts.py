@@ -11,7 +11,7 @@ import pytest
 
 from engine.inspection import cache, counting, duplicates, tokens
 from engine.inspection.data import inspect_data
-from engine.inspection.duplicates import near_duplicates
+from engine.inspection.duplicates import Alike
 from engine.inspection.language import language_of
 from engine.inspection.suspicious import leak_in_text
 from recommender.errors import InputError
@@ -164,9 +164,10 @@ def test_near_duplicates_differ_only_a_little(tmp_path: Path) -> None:
     texts = [prose(rng, 30) for _ in range(100)]
     twins = [f"{t} indeed" for t in texts[:40]]
     halves = [" ".join(t.split()[:15] + prose(rng, 15).split()) for t in texts[40:80]]
-    assert near_duplicates(texts) == 0
-    assert near_duplicates([*texts, *twins, *halves]) == 40
-    assert near_duplicates([chr(0x1F600 + i) * 3 for i in range(30)]) == 0, "texts without a letter are not all the same"
+    known = Alike()
+    assert not any(map(known.add, texts))
+    assert sum(map(known.add, [*twins, *halves])) == 40
+    assert not any(map(Alike().add, [chr(0x1F600 + i) * 3 for i in range(30)])), "texts without a letter are not all the same"
     shouted = [f"{t.upper()} !!" for t in texts[:40]]
     rows = [{"text": t, "label": i % 2} for i, t in enumerate([*texts, *shouted])]
     facts = looked(put(tmp_path, "a.jsonl", rows))
@@ -183,6 +184,27 @@ def test_a_sample_finds_near_duplicates_that_stand_far_apart(monkeypatch: pytest
     path = put(tmp_path, "a.jsonl", rows)
     monkeypatch.setattr("engine.inspection.counting.NEAR_ROWS", 400)
     assert looked(path).near_duplicate_share == pytest.approx(0.5, abs=0.1)
+
+
+@pytest.mark.parametrize("most", [20_000, 400])
+def test_held_out_rows_that_nearly_repeat_a_training_row_are_told(
+    most: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of 1,000 a tenth is in the training data but for punctuation, which is another share, and three tenths with a word more."""
+    rng = random.Random(1)
+    words = [f"{a}{b}" for a in WORDS for b in WORDS[:20]]
+    texts = [" ".join(rng.choices(words, k=30)) for _ in range(2_600)]
+    held_out = [*(f"{t}!" for t in texts[:100]), *(f"{t} indeed" for t in texts[100:400]), *texts[2_000:]]
+    paths = [
+        put(tmp_path, name, [{"text": t, "label": i % 2} for i, t in enumerate(rows)])
+        for name, rows in (("a.jsonl", texts[:2_000]), ("b.jsonl", held_out))
+    ]
+    monkeypatch.setattr("engine.inspection.counting.NEAR_ROWS", most)
+    facts = looked(paths[0], eval=paths[1])
+    assert facts.overlap_share == pytest.approx(0.1)
+    assert facts.near_overlap_share == pytest.approx(0.3, abs=0.001 if most > 2_600 else 0.1)
+    if most > 2_600:
+        assert looked(paths[0], eval_rows=50).near_overlap_share == 0.0
 
 
 def test_exact_repeats_are_no_near_duplicates(tmp_path: Path) -> None:

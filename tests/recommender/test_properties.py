@@ -78,6 +78,7 @@ FACTS = part(
         **dict.fromkeys(["rows", "unique_rows", "eval_rows", "tokens_p50", "tokens_p95", "tokens_p99", "tokens_max"], COUNT),
         **dict.fromkeys(["tokens_total", "trained_tokens", "classes", "empty_rows"], COUNT),
         **dict.fromkeys(["duplicate_share", "conflict_share", "overlap_share", "near_duplicate_share"], SHARE),
+        near_overlap_share=SHARE,
     ),
     goal=part(
         purpose=st.sampled_from(["task", "knowledge", "domain", "code"]),

@@ -415,6 +415,16 @@ def test_rows_that_are_held_out_too_are_not_counted_as_trained_on() -> None:
     assert settings.total_steps == settings.epochs * -(-(500 - settings.validation_rows) // settings.effective_batch)
 
 
+def test_held_out_rows_that_nearly_repeat_a_training_row_are_told_where_somebody_brought_them() -> None:
+    near = IMDB | {"near_duplicate_share": 0.1, "near_overlap_share": 0.06}
+    told = {w.code: w.text for w in advise(gpu(12), BERT, near | {"eval_rows": 500}).warnings}
+    assert told["near_overlap"].startswith("6% of the held-out rows differ only a little from a training row")
+    assert "both sides" not in told["near_duplicates"]
+    told = {w.code: w.text for w in advise(gpu(12), BERT, near | {"eval_rows": None, "near_overlap_share": None}).warnings}
+    assert "both sides" in told["near_duplicates"]
+    assert "near_overlap" not in told
+
+
 def test_near_repeats_are_a_share_of_all_rows() -> None:
     half = DataFacts(rows=10_000, unique_rows=5_000, duplicate_share=0.5, near_duplicate_share=0.25)
     assert distinct_rows(half) == 2_500

@@ -62,6 +62,7 @@ def looked() -> DataInspection:
     facts = DataFacts(
         task="classification", rows=1_000, unique_rows=900, classes=40, labels=tuple(f"label {n}" for n in range(40)),
         label_counts=(25,) * 40, duplicate_share=0.1, near_duplicate_share=0.05, conflict_share=0.02, overlap_share=0.01,
+        near_overlap_share=0.07,
         empty_rows=3, tokens_p50=50, tokens_p95=200, tokens_max=900, tokens_origin="estimated", confidence=0.6, language="de",
         text_column="text", label_column="label", eval_rows=100,
         truncation=(Truncation(length=128, rows_cut=200, tokens_kept=40_000),
@@ -80,6 +81,7 @@ def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> 
     for words in ("classification (60% sure)", "(not used: id)", "900 distinct", "(estimated)", "de (a guess)", "20 more",
                   "10% of the rows repeat another row", "5% more differ only a little from an earlier row",
                   "2% of the rows have a text that also appears with another label", "also in the training data",
+                  "7% of the held-out rows differ only a little from a training row",
                   "column id is different in every row", "column day is the same in every row",
                   "column folder gives the label away in 97% of the rows", "task and columns are a guess"):  # fmt: skip
         assert words in said
