@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
@@ -70,19 +70,29 @@ def _carved_places(labels: Sequence[Any], keys: Sequence[Hashable], count: int, 
     wanted = quotas.total()
     taken: list[int] = []
     picked: Counter[Any] = Counter()
-    left = list(_shuffled(labels, keys, seed))
-    for needed in (1.0, 0.5):  # where groups hold several labels and one of these is full, the others go on filling up
-        over = []
-        for members in left if len(taken) < wanted else ():
+
+    def take(groups: Iterable[list[int]], most: float, needed: float) -> None:
+        """Take out those of `groups` of whose rows the share `needed` is lacking, until there are `most` rows."""
+        for members in groups:
             own = {labels[members[0]]: 1} if len(members) == 1 else Counter(labels[i] for i in members)  # of a million rows
             lacking = sum(n for label, n in own.items() if picked[label] + n <= quotas[label])
             stays = all(picked[label] + n < sizes[label] for label, n in own.items())
-            if stays and lacking >= needed * len(members) and len(taken) + len(members) <= wanted:
-                taken += members
+            if stays and lacking >= needed * len(members) and len(taken) + len(members) <= most:
+                taken.extend(members)
                 picked.update(own)
-            else:
-                over.append(members)
-        left = over
+
+    left = list(_shuffled(labels, keys, seed))
+    # Where quotas are nearly full a group of several labels finds room in all of them less often than a row alone: such groups
+    # get their share first, or scores would be those of the rows on which all agree.
+    mixed = [members for members in left if len(members) > 1 and len({labels[i] for i in members}) > 1]
+    random.Random(seed).shuffle(mixed)
+    take(mixed, wanted * sum(map(len, mixed)) / len(labels), 1.0)
+    for which, needed in (("alike", 1.0), ("all", 1.0), ("all", 0.5)):  # the last fills up where one of several labels is full
+        gone = set(taken)
+        several = set() if which == "all" else {members[0] for members in mixed}
+        take((m for m in left if m[0] not in gone and m[0] not in several), wanted, needed)
+        if len(taken) == wanted:
+            break
     return sorted(taken)
 
 

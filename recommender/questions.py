@@ -47,6 +47,8 @@ _ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {
 }
 _OF_TEXT = frozenset({"purpose", "continued_pretraining"})
 """Labelled rows say themselves what they are for; only for tasks that write text is there more to ask."""
+_OF_RAW_TEXT = (None, "continued_pretraining")
+"""Conversations, and questions with answers, are not raw text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,12 @@ def every_question(facts: Facts, decide: Decide) -> tuple[Question, ...]:
     """
     whole = completed(facts)[0]
     now = decide(whole)
-    classifies = whole.data.task in CLASSIFYING
+    senseless = set(_OF_TEXT) if whole.data.task in CLASSIFYING else set()
+    if facts.data.task not in _OF_RAW_TEXT:
+        senseless.add("continued_pretraining")
     found = []
     for field, sentence in _SENTENCES.items():
-        if not (classifies and field in _OF_TEXT):
+        if field not in senseless:
             current: Value = getattr(facts.goal, field)
             answers = tuple(_tried(facts, field, current, now, decide))
             found.append(Question(field, sentence, answers, Goal.model_fields[field].default, current))

@@ -179,15 +179,11 @@ def _per_class(scores: Mapping[str, Any], console: Console) -> None:
         wrong = [(n, labels[j]) for j, n in enumerate(confusion[i]) if j != i and n] if confusion else []
         most = max(wrong, default=None)
         mixed_up = [Text(f"{one_line(most[1], 40)} ({most[0]})" if most else "")] if confusion else []
-        table.add_row(
-            Text(one_line(c["label"], 40)),
-            number(c["rows"]),
-            metric(before[c["label"]]["f1"]) if c["label"] in before else "",
-            metric(c["f1"]),
-            metric(c["precision"]),
-            metric(c["recall"]),
-            *mixed_up,
-        )
+        first = before.get(c["label"])
+        values = [first["f1"] if first else None, c["f1"], c["precision"], c["recall"]]
+        if not c["rows"]:  # nothing is known of it
+            values = [None] * len(values)
+        table.add_row(Text(one_line(c["label"], 40)), number(c["rows"]), *map(metric, values), *mixed_up)
     console.print(table)
     console.print()
 

@@ -82,15 +82,16 @@ def per_class(report: dict[str, Any]) -> Content:
     found = [c for c in get(report, "scores", "after", "per_class") or [] if isinstance(c, dict)]
     if not found:
         return Content("")
-    found.sort(key=lambda c: real(c.get("f1")) or 0.0)
+    found.sort(key=lambda c: (not real(c.get("rows")), real(c.get("f1")) or 0.0))
     lines = [Content.styled(_("Per class, the weakest first"), "bold")]
     counted = _("spans") if "span_f1" in get(report, "scores", "after") else _("rows")
     columns = ((_("precision"), 10), (_("recall"), 8), ("F1", 8), (counted, 7))
     head = padded(_("class"), 20) + "".join(flush_right(*column) for column in columns)
     lines.append(Content.styled(head, "$text-muted"))
     for c in found[:MOST_CLASSES]:
-        values = [metric(real(c.get(n))) for n in ("precision", "recall", "f1")]
         rows = number(real(c.get("rows")))
+        # Of a class without a held-out row nothing is known.
+        values = [metric(real(c.get(n)) if real(c.get("rows")) else None) for n in ("precision", "recall", "f1")]
         lines.append(Content(f"{padded(one_line(c.get('label'), 18), 20)}{values[0]:>10}{values[1]:>8}{values[2]:>8}{rows:>7}"))
     if len(found) > MOST_CLASSES:
         lines.append(Content(_("and {n} better ones").format(n=len(found) - MOST_CLASSES)))

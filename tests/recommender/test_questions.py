@@ -83,6 +83,13 @@ def test_labelled_rows_are_not_asked_what_they_are_for() -> None:
     assert not {"purpose", "continued_pretraining"} & found.keys()
 
 
+@pytest.mark.parametrize("task", ["chat", "instruction", "preference", "seq2seq"])
+def test_of_questions_with_answers_it_is_not_asked_whether_they_are_raw_text(task: str) -> None:
+    decoder = Facts(machine=CARD, model=DECODER, data=WRITTEN)
+    of_task = decoder.model_copy(update={"data": decoder.data.model_copy(update={"task": task})})
+    assert not any(q.field == "continued_pretraining" for q in every_question(of_task, decide))
+
+
 def test_text_is_asked_what_it_is_for_and_facts_lead_to_not_yet() -> None:
     purpose = asked(Facts(machine=CARD, model=DECODER, data=WRITTEN))["purpose"]
     (knowledge,) = (a for a in purpose.answers if a.value == "knowledge")

@@ -123,3 +123,13 @@ def test_where_a_table_has_no_room_its_rows_stand_below_each_other_with_every_nu
         assert lines[-1] == "after 0.841 0.842 0.571"
     assert all(words in " ".join(lines) for words in ("+67.4 points (+58.3 to +76.5) xxxxx", "0.571"))
     assert max(map(len, out.getvalue().splitlines())) <= width
+
+
+def test_of_a_class_without_a_held_out_row_nothing_is_claimed(make_run: Any) -> None:
+    worker = make_run()
+    none, some = ({"label": name, "rows": rows} | dict.fromkeys(SCORES, rows / 18) for name, rows in (("a", 0), ("b", 9)))
+    scores = {"accuracy": 0.85, "macro_f1": 0.84, "loss": 0.4, "per_class": [none, some]}
+    worker.report(scores={"before": scores, "after": scores})
+    content = worker.run.report()
+    assert "a 0 – – – – b 9 0.500 0.500 0.500 0.500" in drawn(show.report, content, worker.run)
+    assert " ".join(views_wrong.per_class(content).plain.split()).endswith("b 0.500 0.500 0.500 9 a – – – 0")
