@@ -9,9 +9,10 @@ from recommender.facts import Facts
 from recommender.recommendation import Kernels, Memory, Method, Precision
 from recommender.shape import Shape
 
-ALLOCATOR_TIMES = 1.05
-"""How many times as fast MiniLM's step on long rows is with the worker's allocator setting as without, by processor time; 1.04 of
-SmolLM2 (benchmarks/results/allocator.json). The padded step of a plain Trainer gained more: 1.7 (seed_recipe-speed-imdb.json)."""
+ALLOCATOR_TIMES = 1.02
+"""How many times as fast MiniLM's step on long rows is with the worker's allocator setting as without, in 11 to 13% less memory;
+1.03 of SmolLM2 (benchmarks/results/allocator.json). The padded step of a plain Trainer gained more: 1.3
+(seed_recipe-speed-imdb.json)."""
 
 
 class Compiled(NamedTuple):

@@ -44,8 +44,9 @@ TRIED = (0.75, 1.5)
 """Interval of the time, where a step's own operations were tried on this machine."""
 LEARNED = (0.4, 2.5)
 """No more than that is learned from earlier runs: the rest is another reason."""
-START_UP_SECONDS = 10.0
-"""Importing, loading, tokenising and the final save: 6 to 9 s of MiniLM and SmolLM2 on an idle machine."""
+START_UP_SECONDS = 4.0
+"""Loading, tokenising and the final save, 1.5 to 4 s of MiniLM and SmolLM2 on an idle machine; imports, 5 s, are done while a
+plan is made, except in the app."""
 PREFLIGHT = 2
 """Of the fullest micro-batches, how many are trained, and as many scored, before the first step."""
 SAVED = 400e6
@@ -193,7 +194,7 @@ def _starts(tried: traced.Tried, settings: Settings, trained: float, scored: flo
     """Operations that a CPU's host starts, in training and in scoring so many tokens: those of a micro-batch, however small."""
     train, update, score = tried.starts
     tokens = min(tried.tokens, settings.token_budget)
-    pieces, read = max(trained / tokens, settings.total_steps), scored / tokens
+    pieces, read = max(trained / tokens, settings.total_steps), scored / settings.token_budget  # scored by the budget alone
     return pieces * train + settings.total_steps * update, max(read, settings.evaluations) * score
 
 

@@ -25,8 +25,6 @@ from recommender.plan import Plan
 
 STEPS = 3
 """Timed of each at most; the fastest counts, because the others were disturbed."""
-ALIKE = 0.05
-"""As a share: where the speedups of two turns are no further apart, nobody disturbed them, and no third is taken."""
 ENOUGH = 4.0
 """Seconds of timing after which no further step is begun."""
 LONG = 35.0
@@ -128,22 +126,19 @@ def _trial(given: _Given, method: str, settings: dict[str, Any]) -> dict[str, An
     wide, narrow = (_Side(given, method, settings, precision) for precision in ("fp32", "bf16-mixed"))
     loss_fp32, loss = wide.gradients()[0], narrow.gradients()[0]
     apart = _apart(narrow.trained, wide.trained)
+    fastest = {id(side): float("inf") for side in (wide, narrow)}
     for side in (wide, narrow):
         side.update()  # the first one makes the moments
-    took: list[tuple[float, float]] = []
     begin = time.perf_counter()
-    while len(took) < STEPS and not _known(took) and (not took or time.perf_counter() - begin <= ENOUGH):
-        took.append((wide.gradients()[1] + wide.update(), narrow.gradients()[1] + narrow.update()))
-    fastest = [min(seconds) for seconds in zip(*took, strict=True)]
+    for turn in range(STEPS):
+        if turn and time.perf_counter() - begin > ENOUGH:
+            break
+        for side in (wide, narrow):
+            seconds = side.gradients()[1] + side.update()
+            fastest[id(side)] = min(fastest[id(side)], seconds)
     numbers = {"loss": loss, "gradients_apart": apart}
     known: dict[str, Any] = {name: value if 0 <= value < 1e6 else None for name, value in numbers.items()}  # not a number: None
-    return known | {"loss_fp32": loss_fp32, "speedup": fastest[0] / fastest[1]}
-
-
-def _known(took: list[tuple[float, float]]) -> bool:
-    """Whether the last two turns tell the same speedup."""
-    last = [wide / narrow for wide, narrow in took[-2:]]
-    return len(last) == 2 and max(last) <= (1 + ALIKE) * min(last)
+    return known | {"loss_fp32": loss_fp32, "speedup": fastest[id(wide)] / fastest[id(narrow)]}
 
 
 def _apart(found: list[torch.nn.Parameter], wanted: list[torch.nn.Parameter]) -> float:

@@ -131,7 +131,7 @@ def test_ligers_kernels_compute_where_they_can(machine: dict[str, Any], model: d
 
 
 def test_the_allocator_is_told_with_who_measured_it() -> None:
-    assert "1.05 times as fast where Loracle's authors measured it" in why(facts(), "allocator")
+    assert "1.02 times as fast, in a tenth less memory, where Loracle's authors measured it" in why(facts(), "allocator")
 
 
 def test_compiling_and_ligers_kernels_exclude_each_other() -> None:

@@ -342,6 +342,16 @@ def test_preferences_are_two_sequences_each_and_the_untouched_model_reads_them_o
     assert rest == pytest.approx(rows * 2 * 100 * 1e-2 * timing.HOST, rel=0.01)
 
 
+def test_scoring_reads_as_much_at_a_time_as_the_budget_allows_whatever_a_step_trains() -> None:
+    step = {"method": "full", "precision": "fp32", "gradient_checkpointing": False, "trained": "all"}
+    told = {"train": 1e-12, "evaluate": 0.0, "tokens": 200, "evaluate_starts": 1000, "starting": 1e-5}
+    facts = known(memory_profile={"steps": [{"step": step, "seconds": told}]})
+    settings = recommend(facts).candidate("full").settings
+    few, many = (seconds(facts, token_budget=budget, evaluations=1)[1] for budget in (2048, 4096))
+    rows = settings.validation_rows + 2 * 100 + timing.FIT_ROWS + (4000 - settings.validation_rows + 100)
+    assert few - many == pytest.approx(rows * 50 * (1 / 2048 - 1 / 4096) * 1000 * 1e-5, rel=0.05)
+
+
 def test_a_method_that_was_not_tried_is_told_by_the_measure_of_one_that_was() -> None:
     """On a busy machine QLoRA took too long to be tried and was told 85 minutes by the formula, LoRA 4 by its operations."""
 

@@ -18,7 +18,7 @@ from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
 from engine.worker.tracing.steps import card_of, learned_share, read_share
-from engine.worker.tracing.timed import Calls, starting
+from engine.worker.tracing.timed import Calls, starting, wait_for_quiet
 from engine.worker.tracing.trace import Traced, trace
 from recommender.errors import LoracleError
 from recommender.facts import Facts
@@ -52,7 +52,8 @@ def candidates(
     point has the share that the data have on average, the upper end all of it; sources and targets of an encoder-decoder are as
     long as the longest, where those were counted. On a CPU, which is taken for this one, also how long a step takes whose
     micro-batch has the lengths of an `everyday` one. What asks for a `fit` also gets how its memory grows with rows, length and
-    rank, unless that cannot be told. What would begin later than `within` seconds is `left`; of those that stand `beside` others,
+    rank, unless that cannot be told. Steps are timed once all are traced and nothing of ours computes beside. What would begin
+    later than `within` seconds is `left`; of those that stand `beside` others,
     which come last, also what would begin `beside_within` after the first of them. Each that is `counted` is handed over at once,
     with what is told of it.
     """
@@ -65,15 +66,11 @@ def candidates(
 
     found: dict[str, dict[str, Any]] = {}
     short, left = False, list[str]()
-    until, apart = time.monotonic() + within, False
-    for one in wanted:
-        if one["task"] not in HEADS:
-            continue
-        if one.get("beside") and not apart:
-            until, apart = min(until, time.monotonic() + beside_within), True
-        if time.monotonic() > until:
-            left.append(name_of(one))
-            continue
+    until = time.monotonic() + within
+
+    def told_of(one: dict[str, Any]) -> _Step | None:
+        """The step of which what is told was found; `None` where it cannot be traced."""
+        nonlocal short
         try:
             step = _Step(facts, one, card, timed=not pooled)
             segments = step.segments(fits=bool(one.get("fit")))
@@ -83,10 +80,7 @@ def candidates(
                 whole = replayed(step.all_learned(segments) or _Step(facts, one, card, learned=1.0).segments())
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
-            continue
-        seconds = None
-        with contextlib.suppress(*UNTRACEABLE):  # its memory is known even so
-            seconds = step.timed()
+            return None
         allocated, kept, fullest = _most(told, "allocated"), _most(told, "reserved"), _most(whole, "reserved")
         reserve = {"reserve": kept - sum(told["parts"].values())}
         margin = RESERVED if pooled else ALLOCATED
@@ -101,12 +95,32 @@ def candidates(
             "packed": step.packed,
             "accumulates": step.pieces > 1,
         }
-        if seconds is not None:
-            found[name_of(one)]["seconds"] = seconds
         if step.grows is not None:
             found[name_of(one)]["fit"] = sizes.fitted(segments, step.at, step.ways)
-        if counted is not None:
-            counted(one, found[name_of(one)])
+        return step
+
+    known = [one for one in wanted if one["task"] in HEADS]
+    for beside in (False, True):
+        if beside:
+            until = min(until, time.monotonic() + beside_within)
+        to_time: list[tuple[dict[str, Any], _Step]] = []
+        for one in known:
+            if bool(one.get("beside")) != beside:
+                continue
+            if time.monotonic() > until:
+                left.append(name_of(one))
+            elif (step := told_of(one)) is not None and step.is_timed:
+                to_time.append((one, step))
+            elif step is not None and counted is not None:
+                counted(one, found[name_of(one)])
+        if to_time:
+            wait_for_quiet()  # a worker that imports meanwhile is ready by now, or nearly
+        for one, step in to_time:
+            with contextlib.suppress(*UNTRACEABLE):  # its memory is known even so
+                if (seconds := step.timed()) is not None:
+                    found[name_of(one)]["seconds"] = seconds
+            if counted is not None:
+                counted(one, found[name_of(one)])
     return {"steps": found, "short_of_memory": short, "left": left}
 
 
@@ -145,12 +159,15 @@ class _Step:
         self.grows: Sizes | None = None
         """The step's sizes, where its blocks say how they grow."""
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is to be told how long it takes."""
+        return self._timed and bool(self._one.get("everyday"))
+
     def timed(self) -> dict[str, float] | None:
-        """Seconds of a token in training and in scoring and of the optimizer's step, where that was to be timed; the operations
+        """Seconds of a token in training and in scoring and of the optimizer's step; the operations
         that a micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens
         of the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
-        if not self._timed or not self._one.get("everyday"):
-            return None
         lengths = self._everyday()
         calls = {layers: Calls() for layers in ([None] if None in self._learned else self._learned)}
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence

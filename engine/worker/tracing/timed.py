@@ -4,12 +4,15 @@ Timed is the processor time of the thread that starts them: it has its share of 
 and a machine that others use adds little to it, where the clock says several times as much.
 """
 
+import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import psutil
 import torch
 from torch.utils import _pytree as pytree
 
@@ -30,9 +33,45 @@ LARGE = 0.05
 """Seconds of a first call from which on warming up is little beside it, and it counts."""
 TURN = 100
 """Times that something short is done while the clock is looked at once."""
-STARTS = 0.4
+STARTS = 0.3
 """Of the forward and backward pass of a tiny linear layer, what Python and autograd need for one operation of a step, beside the
 operation itself. Fitted to 24 steps of MiniLM and SmolLM2, of which half are within 5% (benchmarks/prediction/times.py)."""
+
+QUIET = 0.1
+"""Of a core, what the processes of the same parent may compute while something is timed."""
+LOOK = 0.2
+"""Seconds that this is looked at for."""
+WAIT = 5.0
+"""Seconds that are waited for it at most: a worker's imports take about as long."""
+
+
+def wait_for_quiet(wait: float = WAIT) -> None:
+    """Until no other child of this process's parent computes. A worker that imports beside what is timed made operations seem to
+    take 1.75 times as long on two threads of one core."""
+    until = time.monotonic() + wait
+    before = computed_beside()
+    while before is not None and time.monotonic() < until:
+        time.sleep(LOOK)
+        now = computed_beside()
+        if now is None or now - before < QUIET * LOOK:
+            return
+        before = now
+
+
+def computed_beside(parent: psutil.Process | None = None) -> float | None:
+    """Seconds of processor time of all other children of this process's parent; `None` where they cannot be seen."""
+    total = 0.0
+    try:
+        parent = parent or psutil.Process().parent()
+        siblings = parent.children() if parent is not None else []
+    except psutil.Error:
+        return None
+    for process in siblings:
+        if process.pid != os.getpid():
+            with contextlib.suppress(psutil.Error):  # it has ended
+                times = process.cpu_times()
+                total += times.user + times.system
+    return total
 
 
 class Calls:
@@ -48,7 +87,7 @@ class Calls:
         key = id(func) if func.is_view else (id(func), _described(args), *((n, _described(x)) for n, x in kwargs.items()))
         if key not in self.kinds:
             leaves, spec = pytree.tree_flatten((args, kwargs))
-            outlines = [Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+            outlines = [_Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
             self.kinds[key] = (func, outlines, spec)
         self.counts.setdefault(phase, Counter())[key] += 1
 
@@ -74,7 +113,7 @@ class Calls:
         return found
 
 
-class Outline:
+class _Outline:
     """A tensor's shape, strides and type."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -98,10 +137,10 @@ def _described(value: Any) -> Any:
 
 def _tried(func: Any, outlines: list[Any], spec: Any) -> float:
     """Seconds of one call; 0 where it cannot be called alone."""
-    sizes = [o.bytes for o in outlines if isinstance(o, Outline)]
+    sizes = [o.bytes for o in outlines if isinstance(o, _Outline)]
     if sum(sizes) > MOST:
         return _listed(func, outlines, spec, sum(sizes))
-    leaves = [o.made() if isinstance(o, Outline) else _here(o) for o in outlines]
+    leaves = [o.made() if isinstance(o, _Outline) else _here(o) for o in outlines]
     args, kwargs = pytree.tree_unflatten(leaves, spec)
     if func is torch.ops.aten._grouped_mm.default and len(args) > 2:  # groups of the same size: by zeros all would be empty
         rows = args[0].shape[-1] if args[0].dim() == args[1].dim() else args[0].shape[-2]
@@ -122,7 +161,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     chosen: list[int] = []
     taken = 0
     for i in range(len(lists[0])):
-        size = sum(outlines[a[i]].bytes for a in lists if i < len(a) and isinstance(outlines[a[i]], Outline))
+        size = sum(outlines[a[i]].bytes for a in lists if i < len(a) and isinstance(outlines[a[i]], _Outline))
         if taken + size <= PART:
             chosen, taken = [*chosen, i], taken + size
     if not chosen:
@@ -134,7 +173,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     args, kwargs = tuple(map(cut, args)), {name: cut(a) for name, a in kwargs.items()}
     leaves, smaller = pytree.tree_flatten((args, kwargs))
     fewer = [outlines[i] if isinstance(i, int) else i for i in leaves]
-    part = sum(o.bytes for o in fewer if isinstance(o, Outline))
+    part = sum(o.bytes for o in fewer if isinstance(o, _Outline))
     return whole / max(part, 1) * _tried(func, fewer, smaller) if part <= MOST else whole / BANDWIDTH
 
 

@@ -71,40 +71,6 @@ def test_what_cannot_be_tried_is_left_out(tiny: Path) -> None:
     assert subject.trials(request(tiny, "chat", "full")) == {"methods": {}, "whole": True}
 
 
-@pytest.mark.parametrize(
-    ("seconds", "turns", "speedup"),
-    [
-        ([(2.0, 1.0), (2.1, 1.02)], 2, 2.0),
-        ([(2.0, 1.0), (2.0, 1.9), (2.0, 1.0)], 3, 2.0),
-        ([(2.0, 1.9), (2.0, 1.0), (2.0, 1.5)], 3, 2.0),
-    ],
-)
-def test_two_turns_that_say_the_same_need_no_third(
-    monkeypatch: pytest.MonkeyPatch, seconds: list[tuple[float, float]], turns: int, speedup: float
-) -> None:
-    class Side:
-        def __init__(self, given: Any, method: str, settings: Any, precision: str) -> None:
-            self.trained: list[Any] = []
-            column = ["fp32", "bf16-mixed"].index(precision)
-            self.seconds = [0.0, *(both[column] for both in seconds)]
-
-        def gradients(self) -> tuple[float, float]:
-            return 0.7, self.seconds.pop(0)
-
-        def update(self) -> float:
-            return 0.0
-
-    made: list[Side] = []
-
-    def side(*given: Any) -> Side:
-        made.append(Side(*given))
-        return made[-1]
-
-    monkeypatch.setattr(subject, "_Side", side)
-    assert subject._trial(None, "full", {})["speedup"] == speedup  # type: ignore[arg-type]
-    assert [len(one.seconds) for one in made] == [len(seconds) - turns] * 2
-
-
 def test_kernels_that_compute_something_else_show_in_the_gradients(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = torch.nn.functional.layer_norm
 
