@@ -7,7 +7,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from recommender.counting import classes_of, distinct_rows, rows_of, smallest_class, trained_tokens
+from recommender.counting import classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
 from recommender.reasons import reason, sentence
 from recommender.recommendation import METHODS, Method, Reason
@@ -137,6 +137,8 @@ def _too_little_text(data: DataFacts) -> list[Gate]:
 
 
 def contradictions(data: DataFacts) -> dict[str, Any]:
-    """At best half of the contradicting rows can be right, whatever is predicted."""
-    share = data.conflict_share or 0.0
-    return {"share": share, "cap": 1 - share / 2}
+    """Whatever is predicted, of a text that a run has once with each of its labels one row can be right: of all rows as many as
+    there are texts; of the contradicting ones, where nobody counted so, half at best."""
+    share, texts, rows = data.conflict_share or 0.0, data.unique_rows, once(data)
+    counted = texts is not None and data.duplicate_share is not None and texts < rows
+    return {"share": share, "cap": (texts or 0) / rows if counted else 1 - share / 2}

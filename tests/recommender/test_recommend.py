@@ -425,6 +425,20 @@ def test_held_out_rows_that_nearly_repeat_a_training_row_are_told_where_somebody
     assert "near_overlap" not in told
 
 
+@pytest.mark.parametrize(
+    ("rows", "texts", "once", "conflicts", "cap"), [(3000, 1000, 1300, 0.3, "77%"), (1000, 910, 920, 0.1, "99%")]
+)
+def test_what_contradictions_leave_to_score_is_counted_in_rows_of_a_run(
+    rows: int, texts: int, once: int, conflicts: float, cap: str
+) -> None:
+    """Of 1,000 texts with three labels each 300 disagree two to one; of 910 ten have one of ten labels wrong. Half of the rows
+    that disagree, repeats among them, would leave 85% and 95%."""
+    data = {"rows": rows, "unique_rows": texts, "duplicate_share": 1 - once / rows, "label_counts": None}
+    advice = advise(gpu(12), BERT, IMDB | data | {"conflict_share": conflicts})
+    said = [w.text for w in advice.warnings if w.code == "contradictions"] + [r.text for r in advice.reasons if "G2" in r.code]
+    assert f"above about {cap}" in said[0]
+
+
 def test_near_repeats_are_a_share_of_all_rows() -> None:
     half = DataFacts(rows=10_000, unique_rows=5_000, duplicate_share=0.5, near_duplicate_share=0.25)
     assert distinct_rows(half) == 2_500
