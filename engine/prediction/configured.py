@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from engine.prediction import library
+from engine.text import one_line
 from recommender.facts import ModelFacts
 from recommender.step import PEFTS_OWN, TrainingStep
 
@@ -163,8 +164,8 @@ def _check_kind(config: dict[str, Any], model: ModelFacts) -> None:
     kind = config.get("model_type")
     if _own_code(config.get("auto_map")):
         raise Cannot("custom_code", "cannot predict: the model brings code of its own, which is never run; probe it instead.")
-    if not isinstance(kind, str) or not library.is_known(kind):
-        named = f"of type {kind!r}" if kind else "without a model_type"
+    if not kind or not isinstance(kind, str) or not library.is_known(kind):
+        named = f"of type {one_line(repr(kind), 60)}" if kind else "without a model_type"
         raise Cannot("unknown_architecture", f"cannot predict: transformers has no model {named}; a real probe can measure it.")
     if not any(library.has_head(_kinds(config), head) for head in library.HEADS):
         raise Cannot("no_head", f"cannot predict: models of type {kind} have no head for text in transformers.")

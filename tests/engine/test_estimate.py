@@ -44,6 +44,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"num_hidden_layers": 10**9}, {}, "absurd_number", "num_hidden_layers is 1000000000"),
         ({"vocab_size": "many"}, {}, "absurd_number", "vocab_size is 'many'"),
         ({"model_type": "frobnicator"}, {}, "unknown_architecture", "no model of type 'frobnicator'"),
+        ({"model_type": ""}, {}, "unknown_architecture", "no model without a model_type"),
         ({"model_type": ["llama"], "max_position_embeddings": 64}, {}, "unknown_architecture", "no model of type ['llama']"),
         ({"rope_theta": float("inf")}, {}, "absurd_number", "rope_theta is inf; a number above 0"),
         ({"auto_map": {"AutoModel": "x.Y"}}, {}, "custom_code", "code of its own"),
