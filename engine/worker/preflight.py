@@ -33,6 +33,9 @@ WINDOWS = 8
 """Logical batches that are looked through for the fullest micro-batch, from the longest rows to the shortest."""
 MOST_ROWS = 512
 """Of a logical batch that are looked at: a micro-batch holds fewer."""
+AHEAD = 20_000
+"""Rows of the first logical batches of the run itself, which are looked through as well. Four of the longest rows may be cut into
+two micro-batches of 930 tokens, and four others be one of 969."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +110,8 @@ class Preflight:
     def _train(self, trainer: LogicalBatchTrainer) -> list[dict[str, Any]]:
         rows, task = self.rows["train"], self.reader.task
         lengths = task.lengths(rows.input_ids, rows.targets)
-        around = windows(lengths, trainer.args.per_device_train_batch_size)
+        batch = trainer.args.per_device_train_batch_size
+        around = [*windows(lengths, batch), *trainer.batches(AHEAD // batch)]
         with _rehearsal(trainer):
             while True:
                 pieces, alone = [], True

@@ -78,6 +78,16 @@ class LogicalBatchTrainer(SavingTrainer):
     def _get_train_sampler(self, train_dataset: Any = None) -> EpochPermutation:
         return self._order
 
+    def batches(self, most: int) -> list[list[int]]:
+        """Rows of the run's first logical batches, at most so many."""
+        rows, most = self.args.per_device_train_batch_size, min(most, self.args.max_steps)
+        order, found = EpochPermutation(self._order.rows, self._order.seed), list[list[int]]()
+        while len(found) < most:
+            places = list(order)
+            found += [places[i : i + rows] for i in range(0, len(places), rows)]
+            order.epoch += 1
+        return found[:most]
+
     def _run_epoch(self, model: Any, epoch: int, **rest: Any) -> None:
         self._order.epoch = epoch
         super()._run_epoch(model=model, epoch=epoch, **rest)

@@ -34,6 +34,7 @@ from tests.engine.worker.inside import events, work
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
+BUDGET = 150
 SETTINGS = {
     "precision": "fp32", "rank": None, "max_length": 512, "gradient_checkpointing": False, "optimizer": "adamw", "trained": "all",
     "last_layers": None, "dropout": None, "adapter_dtype": "fp32", "target_modules": None, "dora": False,
@@ -164,6 +165,29 @@ def test_where_a_step_in_one_piece_does_not_fit_the_smaller_ones_are_tried_besid
     run_here(make_plan(tiny, epochs=0.1, evaluations=1, token_budget=2048))
     assert there[0] is False
     assert all(there[1:])
+
+
+def test_no_micro_batch_of_the_run_is_fuller_than_those_that_were_tried(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own batches: of neighbours by length the longest are cut in two, and others do not fill the budget."""
+    seen: list[tuple[list[int], int, int]] = []
+    right = LogicalBatchTrainer.batches
+
+    def noted(self: Any, most: int) -> list[list[int]]:
+        lengths, found = [len(row["input_ids"]) for row in self.train_dataset], right(self, most)
+        around = windows(lengths, self.args.per_device_train_batch_size)
+        held = [[sum(lengths[w[i]] for i in p) for w in some for p in cut_packed([lengths[i] for i in w], BUDGET)]
+                for some in (around, found)]  # fmt: skip
+        seen.append(([sum(lengths[i] for i in batch) for batch in found], *map(max, held)))
+        return found
+
+    monkeypatch.setattr(LogicalBatchTrainer, "batches", noted)
+    run = run_here(make_plan(tiny, epochs=1.2, evaluations=1, effective_batch=4, token_budget=BUDGET))
+    (tokens, around, own), *_ = seen
+    assert [e["tokens"] for e in events(run, "step")] == tokens
+    tried = max(b["tokens"] for b in events(run, "preflight")[0]["batches"] if b["use"] == "train")
+    assert around < own == tried <= BUDGET
 
 
 def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
