@@ -42,13 +42,22 @@ def _labels() -> list[str]:
 
 
 def _tokenizer(folder: Path) -> int:
-    """A WordPiece tokenizer trained on the example texts; the size of its vocabulary."""
+    """A WordPiece tokenizer trained on the example texts; the size of its vocabulary.
+
+    The trainer numbers the pieces of one letter as a hash map has them, and so takes others of equally frequent pieces each time:
+    every session would have models of its own. Numbered beforehand, they are always the same.
+    """
     from tokenizers import BertWordPieceTokenizer
+    from tokenizers.models import WordPiece
     from transformers import BertTokenizerFast
 
-    trained = BertWordPieceTokenizer(lowercase=True)
-    trained.train_from_iterator(_texts(), vocab_size=1000, show_progress=False)
-    tokenizer = BertTokenizerFast(tokenizer_object=trained._tokenizer, model_max_length=128)
+    texts, special = _texts(), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    within = [f"##{letter}" for letter in sorted({c for text in texts for c in text.lower() if c.isalnum()})]
+    trained, fresh = BertWordPieceTokenizer(lowercase=True), BertWordPieceTokenizer(lowercase=True)
+    trained.train_from_iterator(texts, vocab_size=1000, special_tokens=special + within, show_progress=False)
+    fresh._tokenizer.model = WordPiece(trained.get_vocab(), unk_token="[UNK]")
+    fresh.add_special_tokens(special)
+    tokenizer = BertTokenizerFast(tokenizer_object=fresh._tokenizer, model_max_length=128)
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
 
