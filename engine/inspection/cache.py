@@ -65,11 +65,9 @@ def _folder(kind: str) -> Path:
 @cache
 def _code() -> str:
     """A fingerprint of the code that finds the facts: newer code never serves what older code found."""
-    here = Path(__file__).parent
-    engine = here.parent
-    folders = (here, engine / "tables", engine / "examples")
-    files = [*(file for folder in folders for file in folder.glob("*.py")), engine / "rows.py", engine / "text.py"]
+    root = Path(__file__).parents[2]
+    folders = ("engine", "engine/inspection", "engine/tables", "engine/examples", "recommender")
     whole = hashlib.sha256()
-    for file in sorted(files):
-        whole.update(str(file.relative_to(engine)).encode() + b"\0" + file.read_bytes())
+    for file in sorted(file for folder in folders for file in (root / folder).glob("*.py")):
+        whole.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
     return whole.hexdigest()

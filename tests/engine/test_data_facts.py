@@ -304,6 +304,14 @@ def test_another_file_option_tokenizer_or_code_is_looked_at_anew(
     assert len(kept()) == 6
 
 
+@pytest.mark.parametrize("name", ["splitting.py", "largest.py"])
+def test_code_that_deals_out_rows_or_lists_lengths_is_looked_at_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = cache._code.__wrapped__
+    before, read = code(), Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda file: read(file) + b"#" * (file.name == name))
+    assert code() != before
+
+
 @pytest.mark.parametrize("damage", ["", "{", "[]", '{"key": "another", "answer": {}}', "\x00\x01"])
 def test_a_damaged_memory_is_ignored(reviews: str, damage: str) -> None:
     first = inspect_data({"train": reviews})
