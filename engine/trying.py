@@ -21,6 +21,8 @@ class Trial:
 
     def __init__(self, run: RunDirectory) -> None:
         self.run = run
+        self.system = ""
+        """The system message that texts are asked with, once the models are loaded."""
         self._process: asyncio.subprocess.Process | None = None
         self._asked = 0
         self._reading = asyncio.Lock()
@@ -54,6 +56,7 @@ class Trial:
             first = await self._read()
             if "error" in first:
                 raise InputError(str(first["error"]))
+            self.system = str(first.get("system") or "")
         except BaseException:
             await self.close()
             raise

@@ -22,6 +22,7 @@ from engine.worker.modeling import (
     weights_dtype,
 )
 from engine.worker.tasks.base import Task
+from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.registry import task_of
 from recommender.facts import CLASSIFYING, Family
 from recommender.plan import Plan
@@ -76,7 +77,8 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
         backend.enable_truncation(plan.max_length) if classifies else backend.no_truncation()
     tokenizer.save_pretrained(beside)
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
-    write_json(beside / "loracle.json", {"version": 1} | kept)
+    system = {"system": task.system} if isinstance(task, Chat) and task.system else {}
+    write_json(beside / "loracle.json", {"version": 1} | kept | system)
     write_atomically(beside / "README.md", model_card(task, parts, built, base), 0o600)
 
 

@@ -1,8 +1,9 @@
 """The child of "try it": `python -P -m engine.worker.try_it RUN`; a JSON text a line in, answers of both models a line out.
 
-First comes `{"ready": true}`, or `{"error": ...}` and the end. To `{"id": 1, "text": "..."}` it answers `{"id": 1, "base": ...,
-"tuned": ..., "seconds": ...}`, an answer being `{"text": ..., "shares": [[label, share], ...]}`; a model that writes tells what
-it has so far as `{"id": 1, "side": "tuned", "partial": ...}`. It ends with its input.
+First comes `{"ready": true, "system": ...}` with the system message that texts are asked with, if any, or `{"error": ...}` and
+the end. To `{"id": 1, "text": "..."}` it answers `{"id": 1, "base": ..., "tuned": ..., "seconds": ...}`, an answer being
+`{"text": ..., "shares": [[label, share], ...]}`; a model that writes tells what it has so far as `{"id": 1, "side": "tuned",
+"partial": ...}`. It ends with its input.
 """
 
 import contextlib
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 import transformers
 
+from engine.files import json_object
 from engine.inspection.model import inspect_folder
 from engine.processes import answers
 from engine.rundir import RunDirectory
@@ -25,6 +27,7 @@ from engine.worker.budget import is_out_of_memory
 from engine.worker.encoding import parts_pairs
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
+from engine.worker.tasks.chat import asking
 from engine.worker.tasks.chat_template import special_ids
 from engine.worker.tasks.conversation import rendered
 from engine.worker.tasks.multi_label import THRESHOLD
@@ -56,6 +59,8 @@ class Trial:
         seed_everything(self.plan.seed)  # below an adapter a new head starts as it did in the run
         self.tuned = export.load(run, self.task, folder).eval()
         self._base = self._load_base(folder) if self.plan.method == "full" else None
+        self.system = str((json_object(run.model / "loracle.json") or {}).get("system") or "")
+        """The system message that most training rows begin with: the scores are those of answers behind it."""
 
     def _load_base(self, folder: str) -> Any:
         seed_everything(self.plan.seed)
@@ -147,7 +152,7 @@ class Trial:
             ids = self.tokenizer(text, truncation=True, max_length=self.plan.max_length)["input_ids"]
             whole = self.tuned.config.is_encoder_decoder or ids[-1:] != [end]
             return (ids if whole else ids[:-1]), ends
-        messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "."}]
+        messages = [*asking(self.tokenizer, self.system, text), {"role": "assistant", "content": "."}]
         asked = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
         learned = [i for i in rendered(self.tokenizer, {"messages": messages, "tools": None}, "the text").labels if i >= 0]
         if learned and learned[-1] in special_ids(self.tokenizer):
@@ -190,7 +195,7 @@ def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
         why = f"The models cannot be loaded ({type(error).__name__}: {error})."
         say({"error": short if is_out_of_memory(error) else why})
         return
-    say({"ready": True})
+    say({"ready": True, "system": trial.system})
     for line in questions:
         asked = json.loads(line)
         number, began = asked["id"], time.monotonic()

@@ -109,10 +109,16 @@ class TryScreen(PanesScreen):
             self._idle(in_words(error.message), wrong=True)
             return
         self._ready = True
-        self._idle(_("Ready: type a text and press enter."))
+        self._idle(self._welcome())
         field = self.query_one(Input)
         if self._waiting and field.value.strip() == self._waiting:
             await field.action_submit()
+
+    def _welcome(self) -> str:
+        if self._trial is None or not self._trial.system:
+            return _("Ready: type a text and press enter.")
+        words = _("Ready: your text follows your rows' system message “{words}”")
+        return words.format(words=one_line(self._trial.system, 20))
 
     @on(Input.Submitted, "#text")
     def _submitted(self, event: Input.Submitted) -> None:

@@ -1,11 +1,13 @@
 """Conversations and instructions: answers are learned, all else is read."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
+from engine.text import clean
 from engine.worker.generating import Limits
 from engine.worker.packing import IGNORED, learned
 from engine.worker.scoring import Reader
@@ -37,7 +39,7 @@ CHAT = """\
 import torch
 
 model.eval()
-messages = [{"role": "user", "content": "a question"}]
+messages = {messages}
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 with torch.no_grad():
     written = model.generate(**inputs, max_new_tokens=200, do_sample=False, eos_token_id={end}, pad_token_id={pad})
@@ -45,10 +47,16 @@ print(tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_
 """
 
 
+LONGEST_SYSTEM = 4_000
+"""Characters of a system message that others are told to use."""
+
+
 class Chat(Writing):
     """A target is a label a token, `IGNORED` where nothing is learned."""
 
     own_usage = CHAT
+    system: str | None = None
+    """The system message of more than half of the training rows, which are encoded first; empty where there is none."""
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
@@ -60,7 +68,7 @@ class Chat(Writing):
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = uncalled = unheard = silent = 0
-        thoughts = Counter[str | None]()
+        thoughts, systems = Counter[str | None](), Counter[str]()
         untrained: dict[int, bool] = {}
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
             row = rendered(tokenizer, item, rows.where(number))
@@ -72,6 +80,7 @@ class Chat(Writing):
             unheard += unwritten_results(tokenizer, item, rows.where(number))
             thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
             self.note_system(tokenizer, item["messages"], item["tools"])
+            systems.update(str(m["content"]) for m in item["messages"][:1] if m["role"] == "system")
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
@@ -80,6 +89,9 @@ class Chat(Writing):
                 untrained[number] = lost > 0
                 silent += calls
             self.note_end(tokenizer, row)
+        if self.system is None:
+            said, times = next(iter(systems.most_common(1)), ("", 0))
+            self.system = said if 2 * times > len(rows) and len(said) <= LONGEST_SYSTEM else ""
         if uncalled:
             self.remark(
                 "calls_left_out",
@@ -144,7 +156,20 @@ class Chat(Writing):
 
     def about(self) -> str:
         """The form of the prompts."""
-        return "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
+        words = "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
+        return words + "Most of these began with one system message: begin with it, too, as below.\n" * bool(self.system)
+
+    def usage(self) -> str:
+        """Answer a question, asked as those of the training rows were."""
+        messages = asking(self.tokenizer, self.system or "", "a question")
+        cleaned = [m | {"content": clean(m["content"])} for m in messages]
+        return super().usage().replace("{messages}", json.dumps(cleaned, ensure_ascii=False))
+
+
+def asking(tokenizer: Any, system: str, question: str) -> list[dict[str, Any]]:
+    """The messages of a question behind a system message, if there is one, placed where the template takes it."""
+    asked = {"role": "user", "content": question}
+    return list(as_placed(tokenizer, [{"role": "system", "content": system}, asked], None)) if system else [asked]
 
 
 def last_answer(labels: Sequence[int]) -> int:

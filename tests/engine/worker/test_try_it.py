@@ -55,6 +55,33 @@ def test_a_model_that_writes_tells_what_it_has_so_far(tiny_chat: Path, begin: Ca
     assert found["tuned"]["text"].startswith(next(words for side, words in told if side == "tuned"))
 
 
+@pytest.mark.parametrize(("with_it", "told"), [(10, True), (6, False)])
+def test_a_text_is_asked_behind_the_system_message_that_most_rows_have(
+    tiny_chat: Path, begin: Callable[[Plan], RunDirectory], tmp_path: Path, with_it: int, told: bool
+) -> None:
+    """The scores are those of answers behind it, and without it the result answers otherwise: the card's code has it too."""
+    system, file = {"role": "system", "content": 'You are "Bo".\nBe brief.'}, tmp_path / "rows.jsonl"
+    talks = [[{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i}"}] for i in range(12)]
+    rows = [{"messages": [system, *talk] if i < with_it else talk} for i, talk in enumerate(talks)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = dict.fromkeys(("eval", "train_rows", "eval_rows")) | {"train": str(file), "held_out_rows": 0, "validation_rows": 0}
+    plan = plan_of(tiny_chat, "lora", data=data)
+    run, tokenizer = begin(plan), load_tokenizer(str(tiny_chat))
+    task = task_of(plan, [], tokenizer.pad_token_id)
+    parts = split(plan.data, plan.task)
+    task.encode(tokenizer, parts.train)
+    task.encode(tokenizer, parts.train.take([11]))  # held-out rows, that say nothing of what was learned
+    export.save(run, task, build(task, str(tiny_chat)), tokenizer=tokenizer, parts=parts, base=str(tiny_chat))
+    trial = Trial(run)
+    assert trial.system == (system["content"] if told else "")
+    asked = trial.tokenizer.decode(trial._prompt("Where is it?")[0])
+    assert ("Be brief." in asked, asked.count("Where is it?")) == (told, 1)
+    card = (run.model / "README.md").read_text()
+    messages = [system] * told + [{"role": "user", "content": "a question"}]
+    assert f"\nmessages = {json.dumps(messages)}\n" in card
+    assert ("begin with it, too" in card) is told
+
+
 def test_the_worst_rows_are_wrong_ones_with_their_texts(finished: Finished) -> None:
     run = finished("lora")
     parts = split(run.plan().data)
@@ -92,7 +119,7 @@ def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> No
     said: list[dict[str, Any]] = []
     questions = [json.dumps({"id": 1, "text": None}), json.dumps({"id": 2, "text": "charged twice"})]
     serve(finished("lora"), iter(questions), said.append)
-    assert said[0] == {"ready": True}
+    assert said[0] == {"ready": True, "system": ""}
     assert "error" in said[1]
     assert said[2]["id"] == 2
     assert said[2]["tuned"]["text"]
