@@ -38,6 +38,19 @@ def test_every_method(tiny: Path) -> None:
     agree(subject.trials(request(tiny, "classification", "full", "lora", "qlora")), "full", "lora", "qlora")
 
 
+def test_methods_share_what_is_the_same_for_all(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+    usual = subject.modeling.load_tokenizer
+
+    def load(folder: str, **options: Any) -> Any:
+        loaded.append(folder)
+        return usual(folder, **options)
+
+    monkeypatch.setattr(subject.modeling, "load_tokenizer", load)
+    agree(subject.trials(request(tiny, "classification", "full", "lora")), "full", "lora")
+    assert loaded == [str(tiny)]
+
+
 def test_what_there_was_no_time_for_is_not_taken_for_what_cannot_be_tried(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(subject, "LONG", -1.0)
     assert subject.trials(request(tiny, "classification", "full")) == {"methods": {}, "whole": False}
