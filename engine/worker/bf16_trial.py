@@ -25,8 +25,12 @@ from recommender.plan import Plan
 
 STEPS = 3
 """Timed of each at most; the fastest counts, because the others were disturbed."""
+ALIKE = 0.05
+"""As a share: where the speedups of two turns are no further apart, nobody disturbed them, and no third is taken."""
 ENOUGH = 4.0
-"""Seconds of timing after which no further step is begun."""
+"""Seconds of processor time after which no further step is timed."""
+BUSY = 8.0
+"""Seconds by the clock after which none is: others compute here."""
 LONG = 35.0
 """Seconds after which no further method is begun: a busy machine answers in part."""
 SEED = 1
@@ -37,21 +41,22 @@ BYTES = 40
 def trials(request: dict[str, Any]) -> dict[str, Any]:
     """Under `methods`: speedup, losses and distance of the gradients by method; a method that cannot be tried is left out.
 
-    `whole` says that none was left out for lack of time.
+    `whole` says that none was left out, or told by fewer steps than it would take alone, for lack of time.
     """
     warnings.simplefilter("ignore")
     found: dict[str, Any] = {}
-    begin, given = time.monotonic(), None
+    begin, given, whole = time.monotonic(), None, True
     for method, settings in request["methods"].items():
         if time.monotonic() - begin > LONG:
             return {"methods": found, "whole": False}
         try:
             with quiet():
                 given = given or _Given(request)
-                found[method] = _trial(given, method, settings)
+                found[method], at_leisure = _trial(given, method, settings)
+                whole = whole and at_leisure
         except (LoracleError, RuntimeError, MemoryError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError):
             continue
-    return {"methods": found, "whole": True}
+    return {"methods": found, "whole": whole}
 
 
 class _Given:
@@ -122,23 +127,30 @@ class _Side:
         return time.thread_time() - begin
 
 
-def _trial(given: _Given, method: str, settings: dict[str, Any]) -> dict[str, Any]:
+def _trial(given: _Given, method: str, settings: dict[str, Any]) -> tuple[dict[str, Any], bool]:
+    """What is told of the method, and whether nothing cut its timing short."""
     wide, narrow = (_Side(given, method, settings, precision) for precision in ("fp32", "bf16-mixed"))
     loss_fp32, loss = wide.gradients()[0], narrow.gradients()[0]
     apart = _apart(narrow.trained, wide.trained)
-    fastest = {id(side): float("inf") for side in (wide, narrow)}
     for side in (wide, narrow):
         side.update()  # the first one makes the moments
-    begin = time.perf_counter()
-    for turn in range(STEPS):
-        if turn and time.perf_counter() - begin > ENOUGH:
+    took: list[tuple[float, float]] = []
+    begin, at_leisure = time.monotonic(), True
+    while len(took) < STEPS and not _known(took) and sum(map(sum, took)) <= ENOUGH:
+        if took and time.monotonic() - begin > BUSY:
+            at_leisure = False
             break
-        for side in (wide, narrow):
-            seconds = side.gradients()[1] + side.update()
-            fastest[id(side)] = min(fastest[id(side)], seconds)
+        took.append((wide.gradients()[1] + wide.update(), narrow.gradients()[1] + narrow.update()))
+    fastest = [min(seconds) for seconds in zip(*took, strict=True)]
     numbers = {"loss": loss, "gradients_apart": apart}
     known: dict[str, Any] = {name: value if 0 <= value < 1e6 else None for name, value in numbers.items()}  # not a number: None
-    return known | {"loss_fp32": loss_fp32, "speedup": fastest[id(wide)] / fastest[id(narrow)]}
+    return known | {"loss_fp32": loss_fp32, "speedup": fastest[0] / fastest[1]}, at_leisure
+
+
+def _known(took: list[tuple[float, float]]) -> bool:
+    """Whether the last two turns tell the same speedup."""
+    last = [wide / narrow for wide, narrow in took[-2:]]
+    return len(last) == 2 and max(last) <= (1 + ALIKE) * min(last)
 
 
 def _apart(found: list[torch.nn.Parameter], wanted: list[torch.nn.Parameter]) -> float:
