@@ -101,13 +101,14 @@ def look_at(given: argparse.Namespace, known: Callable[[Facts], None] | None = N
 def counting(*, quiet: bool) -> Iterator[Progress | None]:
     """Says once that steps are counted, before the first wait; a terminal is told how many are."""
     with ProgressLine(_("Counted")) as line:
-        said = False
+        rounds: list[int] = []
 
         def told(done: int, total: int, unit: str) -> None:
-            nonlocal said
-            if not said:
+            if not rounds:
                 print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
-            said = True
-            line(done, total, unit)
+            if done == 0:  # what was counted asks for further ones
+                rounds.append(total)
+            before = sum(rounds[:-1])
+            line(before + done, before + total, unit)
 
         yield None if quiet else told

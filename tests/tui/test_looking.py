@@ -77,11 +77,12 @@ def test_a_terminal_is_told_how_many_steps_are_counted(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stderr", screen := Terminal())
     with looking.counting(quiet=False) as told:
         assert told is not None
-        for done in (0, 2):
-            told(done, 4, "steps")
+        for done, total in ((0, 4), (2, 4), (0, 2), (1, 2)):
+            told(done, total, "steps")
     head, line = screen.getvalue().split("\n")
     assert head == "Counting the memory of steps, once for this model and such rows …"
     assert "Counted: 2 of 4 steps" in line
+    assert "Counted: 5 of 6 steps" in line, "a second round goes on where the first one ended"
     assert line.endswith("\r")
 
 
