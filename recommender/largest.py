@@ -1,5 +1,6 @@
 """The largest micro-batches that can occur, trained and scored: of them a step's memory is counted."""
 
+from math import ceil
 from typing import NamedTuple
 
 from recommender import counting
@@ -73,6 +74,16 @@ def scored(facts: Facts, step: Step, counted: dict[str, int], tokens: int, *, pa
         share = counting.trained_tokens(facts.data) / max(facts.data.tokens_total or 0, 1) if facts.data.trained_tokens else 1.0
         found["logits"] = min(found["logits"], int(counted["logits"] * max(chunk / max(share * tokens, 1), 1)))
     return found
+
+
+def least_filled(facts: Facts, step: Step, largest: Largest) -> float:
+    """The share of a packed `largest` micro-batch, one of several, that is filled at least: the longest rows of a logical batch
+    are parted evenly."""
+    batch = _longest_rows(facts, step)
+    if batch is None or not largest.accumulates:
+        return 1.0
+    tokens = together(facts) * batch[0]
+    return min(tokens / ceil(tokens / step.micro_tokens) / (largest.rows * largest.length), 1.0)
 
 
 def _longest_rows(facts: Facts, step: Step) -> tuple[int, int] | None:

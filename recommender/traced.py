@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from recommender import fitted
 from recommender.facts import Facts
 from recommender.footprint import Step
-from recommender.largest import Largest, largest_micro_batch, scored
+from recommender.largest import GROWING, Largest, largest_micro_batch, least_filled, scored
 from recommender.recommendation import METHODS
 
 LOW, HIGH = 0.97, 1.08
@@ -128,12 +128,15 @@ def at_once(facts: Facts, step: Step) -> Counted | None:
     packed, padded = (largest_micro_batch(facts, step, packed=way) for way in (True, False))
     if (step, packed, padded) not in told:
         found = _at_once(facts, step, packed, padded)
-        told[step, packed, padded] = found and _scoring(facts, step, found, packed if found.packed else padded)
+        told[step, packed, padded] = found and _as_cut(facts, step, found, packed if found.packed else padded)
     return told[step, packed, padded]
 
 
-def _scoring(facts: Facts, step: Step, found: Counted, largest: Largest) -> Counted:
-    """What was counted, where scoring may hold more than training does."""
+def _as_cut(facts: Facts, step: Step, found: Counted, largest: Largest) -> Counted:
+    """What was counted, where scoring may hold more than training does, and where the largest micro-batch need not be full."""
+    if found.packed:
+        grown = sum(size for name, size in found.parts.items() if name in GROWING)
+        found = found._replace(low=found.low - int((1 - least_filled(facts, step, largest)) * grown))
     counted = found.phases.get("evaluation")
     if not counted:
         return found

@@ -90,3 +90,15 @@ def test_logits_of_scored_tokens_exist_for_a_chunk_at_a_time(logits: int, *, pac
     step = Step("full", "fp32", micro_tokens=100, length=64, scored=800)
     found = scored(facts, step, {"weights": 5, "logits": 1000}, 100, packed=packed)
     assert found == {"weights": 5, "logits": logits}
+
+
+@pytest.mark.parametrize(("longest", "low"), [((513, 442, 427, 416), 790_137), ((513, 500, 500, 500), 884_620), ((), 900_000)])
+def test_a_micro_batch_that_is_one_of_several_need_not_be_full(longest: tuple[int, ...], low: int) -> None:
+    """Four Alpaca rows of 1,798 tokens are two times 900, and 1,024 were told: the peak lay below the interval."""
+    step = Step("lora", "fp32", micro_tokens=1024, length=520, batch=4, accumulates=True)
+    entry = as_facts(step, 1_000_000, {"weights": 80_000, "activations": 900_000, "reserve": 20_000}, low=900_000, high=1_100_000,
+                     phases={}, packed=True, accumulates=True)  # fmt: skip
+    data = {"task": "instruction", "rows": 32, "tokens_max": 513, "longest_rows": longest}
+    told = at_once(Facts.model_validate({"data": data, "measured": {"memory_profile": {"steps": [entry]}}}), step)
+    assert told is not None
+    assert (told.low, told.peak, told.most) == (low, 1_000_000, 1_100_000)
