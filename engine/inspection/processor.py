@@ -55,6 +55,12 @@ def is_here(machine: "Machine") -> bool:
     return machine.device is None and (machine.cpu_name, machine.cpu_cores) == (processor().name, usable_cores())
 
 
+def may_be_here(machine: "Machine") -> bool:
+    """Whether that is this CPU, as far as it is told."""
+    told = machine.cpu_name in (None, processor().name) and machine.cpu_cores in (None, usable_cores())
+    return machine.device is None and told
+
+
 def usable_cores() -> int:
     """Cores this process may use: by its affinity, the processor time of its container and `OMP_NUM_THREADS`; at least one."""
     most = own_threads()

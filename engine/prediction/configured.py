@@ -10,7 +10,7 @@ from recommender.step import PEFTS_OWN, TrainingStep
 
 LIMITS: dict[str, tuple[tuple[str, ...], int]] = {
     "layers": (("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers"), 2_000),
-    "hidden_size": (("hidden_size", "d_model", "n_embd", "dim", "n_embed"), 262_144),
+    "hidden_size": (("hidden_size", "d_model", "n_embd", "dim", "n_embed", "emb_dim"), 262_144),
     "attention_heads": (("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads"), 16_384),
     "vocabulary_size": (("vocab_size",), 50_000_000),
 }
@@ -145,6 +145,12 @@ def mixes(dtype: str | None) -> str:
     """What is said of a model whose own code cannot be computed in that type."""
     wrong = f"the model's own code mixes {dtype} with another type, which ends the step on any device"
     return f"step: {wrong}; take base_dtype float32, with autocast if wanted."
+
+
+def overflows(dtype: str) -> str:
+    """What is said of a model whose own code marks what is not seen by a number that is too large for that type."""
+    wrong = f"the model's own code fills scores of {dtype} with a number that {dtype} does not hold"
+    return f"step: {wrong}, which ends the step on any device; train in float32 throughout, without autocast."
 
 
 def _kinds(config: dict[str, Any]) -> list[str]:

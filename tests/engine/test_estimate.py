@@ -215,6 +215,7 @@ def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None
         ("GPT2LMHeadModel", {"model_type": "gpt2", "n_inner": 2048, "n_positions": 128}),  # another type borrows the class
         ("OPTForCausalLM", {"model_type": "opt", "ffn_dim": 2048}),
         ("BartForConditionalGeneration", {"decoder_layers": 6, "decoder_ffn_dim": 2048, "encoder_attention_heads": 8}),
+        ("XLMForSequenceClassification", {"emb_dim": 512, "n_heads": 8}),
         ("DebertaV2ForSequenceClassification", {"relative_attention": True, "position_buckets": 256}),
     ],
 )

@@ -40,9 +40,8 @@ def attend(  # noqa: PLR0917 - torch's order
             kernel = "math" if grouped else "efficient"
     if kernel == "efficient" and grouped:
         key, value = (t.repeat_interleave(query.shape[1] // t.shape[1], 1) for t in (key, value))
-    if attn_mask is not None and attn_mask.dtype == torch.bool and kernel != "flash":
-        bias = torch.zeros_like(attn_mask, dtype=query.dtype)
-        attn_mask = bias.masked_fill_(attn_mask.logical_not(), -math.inf)
+    if kernel != "flash":
+        attn_mask = _bias(attn_mask, query.dtype)
     if kernel == "cudnn":  # keeps and needs what flash attention does, and reads a bias as the memory-efficient kernel does
         kernel = "flash" if attn_mask is None else "efficient"
     if kernel == "flash":
@@ -85,6 +84,13 @@ def takes_groups(card: Card, query: torch.Tensor, key: torch.Tensor, mask: torch
     """`grouped.takes_groups` of a card that is not here; on a CPU the question does not arise."""
     kernel = kernel_for(query, key, mask, True, None, card)
     return card.kind == "cpu" or kernel == "flash" or (kernel == "cudnn" and mask is None)
+
+
+def _bias(mask: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """What is added to scores where a mask says what is seen (attention.cpp, `convert_boolean_attn_mask_`)."""
+    if mask is None or mask.dtype != torch.bool:
+        return mask
+    return torch.where(mask, 0.0, torch.scalar_tensor(-math.inf, dtype=dtype, device=mask.device))
 
 
 def _aligned(mask: torch.Tensor) -> torch.Tensor:
@@ -138,8 +144,7 @@ def _on_cpu(
         shape = (1, 1, small[0].shape[2], small[1].shape[2])
         seen = torch.ones(shape, dtype=mask.dtype, requires_grad=mask.requires_grad)
     choice = torch._fused_sdp_choice(*small, seen, dropout, causal, scale=scale, enable_gqa=grouped)
+    mask = _bias(mask, inputs[0].dtype)  # which lives here as long as the kernel runs, as there
     if choice == 1 and wanted != "math":  # SDPBackend.FLASH_ATTENTION
-        if mask is not None and mask.dtype == torch.bool:
-            mask = torch.zeros_like(mask, dtype=inputs[0].dtype).masked_fill_(mask.logical_not(), -math.inf)
         return aten._scaled_dot_product_flash_attention_for_cpu(*inputs, dropout, causal, attn_mask=mask, scale=scale)[0]
     return aten._scaled_dot_product_attention_math(*inputs, mask, dropout, causal, None, scale=scale, enable_gqa=grouped)[0]

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from engine.worker import products
+from engine.worker.tracing import scratch
 from engine.worker.tracing.operations import once
 
 aten = torch.ops.aten
@@ -41,6 +42,8 @@ class Card(NamedTuple):
     """Whether it is a CPU with AVX512-BF16, for which bitsandbytes lays out 4-bit maps anew when they are first evaluated."""
     onednn: bool = False
     """Whether it is a CPU whose products in fp32 are oneDNN's (`products.py`)."""
+    here: bool = False
+    """Whether it is this processor, whose kernels can be watched (`scratch.py`)."""
 
     @property
     def has_flash(self) -> bool:
@@ -72,6 +75,8 @@ def temporaries_on(card: Card) -> Callable[[Any, tuple[Any, ...], dict[str, Any]
             return table[func]
         if func is aten.mm.default and card.onednn:
             return lambda args, kwargs, out: products.copies(args[0], args[1])
+        if card.here and scratch.depends(func):
+            return partial(scratch.asked, func)
         if func is aten._scaled_dot_product_flash_attention.default and card.kind == "cuda":
             return partial(_flash_forward, card)
         if name == "bitsandbytes.gemm_4bit.default":
@@ -272,6 +277,11 @@ def _mixed(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]
     return copies + ([size * out.numel()] if isinstance(out, torch.Tensor) and out.dtype != common else [])
 
 
+def _scattered(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """ScatterGatherKernel.cpp, `create_acc_buffer`: in 16 bit all of what is written to has a copy in fp32."""
+    return [4 * out.numel()] if out.dtype in (torch.bfloat16, torch.float16) else []
+
+
 def _repacked_forward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
     """bitsandbytes 0.50, backends/cpu/ops.py, `gemv_4bit`: multiplies in bf16, and copies what is not."""
     rows = args[0]
@@ -282,9 +292,14 @@ _CPU: dict[Any, Line] = {
     getattr(getattr(aten, name), overload): _mixed
     for name in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_")
     for overload in ("Tensor",)
-}
-"""All else the trace sees by itself, within 0.3% of the allocator's account (results/prediction_cpu.json), but for what a product
-in bf16 takes beside its result, by processor and threads: 1,730,304 bytes for 2,048 rows of 1,536 by 384, 0.57% of a step."""
+} | dict.fromkeys(
+    (
+        aten.scatter_add.default, aten.scatter_add_.default, aten.scatter.src, aten.scatter_.src, aten.scatter.value,
+        aten.scatter_.value, aten.gather.default,
+    ), _scattered,
+)  # fmt: skip
+"""All else the trace sees by itself, but for what depends on processor and threads (`scratch.py`): for a product of 2,048 rows of
+1,536 by 384 in bf16 that is 1,730,304 bytes, 0.57% of a step of MiniLM."""
 
 
 def _up(number: int, step: int) -> int:

@@ -164,8 +164,8 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
     """
 
     def __init__(self, temporary: Temporary, *, padded: bool = False, calls: Any = None) -> None:
-        """`temporary` knows the kernels; `padded` is what a mask says of itself when it is asked whether all is seen; `calls` is
-        told of every operation (`timed.Calls`)."""
+        """`temporary` knows the kernels; `padded` is what masks tell of the rows when they are asked; `calls` is told of every
+        operation (`timed.Calls`)."""
         super().__init__()
         _alone()  # asked before anything is counted
         self.recorded = Recorded(phases=[("load", 0)])
@@ -173,6 +173,8 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         self._padded, self._calls = padded, calls
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
+        self._of_numbers: set[int] = set()
+        """Storages that tell how numbers are, as whether they are finite."""
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -217,6 +219,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         for tensor in given:  # a factory for a tensor that was made outside: a buffer, a mask from the host
             if tensor.is_meta:
                 self._made(tensor, position)
+        self._tells_of_numbers(given, out)
         if self._calls is not None:
             self._calls.note(recorded.phases[-1][0], func, args, kwargs)
         blocks = self._temporary(func, args, kwargs, out)
@@ -237,8 +240,24 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return True
         dtype = args[0].dtype
         if dtype == torch.bool:
-            return not self._padded
+            return self._answered(args[0])
         return 0.0 if dtype.is_floating_point else 1
+
+    def _answered(self, question: torch.Tensor) -> bool:
+        """All numbers are finite, and none is not; of a mask all is seen, unless rows are padded and some of it is hidden."""
+        number = self._number.get(question.untyped_storage()._cdata)
+        of_some = number is not None and self.recorded.names[self.recorded.begins[number]].startswith("any")
+        odd = number not in self._of_numbers and self._padded
+        return odd if of_some else not odd
+
+    def _tells_of_numbers(self, given: list[torch.Tensor], out: Any) -> None:
+        if not isinstance(out, torch.Tensor) or out.is_floating_point():
+            return
+        known, told = self._number, self._of_numbers
+        if any(t.is_floating_point() or known.get(t.untyped_storage()._cdata) in told for t in given):
+            number = known.get(out.untyped_storage()._cdata)
+            if number is not None:
+                told.add(number)
 
     def _sums_gradients(self, func: Any, args: Any) -> bool:
         """Whether autograd would add in place here: it never does while somebody looks on (input_buffer.cpp, `accumulate`; of

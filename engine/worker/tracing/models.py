@@ -180,7 +180,7 @@ def memory_like(parameter: torch.Tensor, device: str) -> torch.Tensor:
     return torch.empty(parameter.shape, dtype=parameter.dtype, device=device).normal_(std=0.02)
 
 
-def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live: Marks, device: str = "meta") -> Any:
+def adapted(model: Any, step: TrainingStep, head: str, *, live: Marks, device: str = "meta") -> Any:
     """The model as an ordinary script prepares it with peft.
 
     Raises:
@@ -190,6 +190,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
 
     model = _prepared_for_adapters(model, step, live=live, device=device)
     kind = ADAPTED_AS[head]
+    heads = [n for n in fresh_modules(model, head) if n.endswith(("classifier", "score"))]  # which peft trains by itself
     apart = 0.0 if step.fused_experts else _dropped_beside_experts(model, step)
     config = LoraConfig(
         task_type=TaskType[kind] if kind else None,
@@ -198,8 +199,7 @@ def adapted(model: Any, step: TrainingStep, head: str, fresh: list[str], *, live
         lora_dropout=0.0 if apart else step.lora_dropout or 0.0,
         use_dora=bool(step.dora),
         target_modules=_targets(step),
-        exclude_modules=[m for m in fresh if "." in m] or None,
-        modules_to_save=[*fresh, *(step.trained or ())] or None,
+        modules_to_save=[*heads, *(step.trained or ())] or None,
     )
     try:
         with torch.device(device):

@@ -43,6 +43,7 @@ class PlainLoop:
         assert step.base_dtype is not None
         self._step, self._live, self._workspace = step, live, card.workspace
         self._device, self._head = device, str(step.head)
+        self._number = self._head == "classification" and step.labels == 1  # models take a score for a regression
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
         self.config.get_text_config().use_cache = bool(step.use_cache) and not step.checkpointed
@@ -69,7 +70,7 @@ class PlainLoop:
             )
         if step.adapters:
             live.phase("load adapters")
-            self.model = adapted(self.model, step, self._head, fresh, live=live, device=device)
+            self.model = adapted(self.model, step, self._head, live=live, device=device)
         else:
             if step.trained is not None:
                 _train_only(self.model, step.trained)
@@ -95,7 +96,7 @@ class PlainLoop:
             labels = (rows, self._step.target_length or length)
         with torch.device(self._device):
             found = {"input_ids": torch.zeros(whole, dtype=torch.long), "attention_mask": torch.ones(whole, dtype=torch.long)}
-            return found | {"labels": torch.zeros(labels, dtype=torch.long)}
+            return found | {"labels": torch.zeros(labels, dtype=torch.float32 if self._number else torch.long)}
 
     def _autocast(self) -> Any:
         named = self._step.autocast

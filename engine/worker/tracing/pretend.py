@@ -26,10 +26,12 @@ T = torch.Tensor
 
 _DOWN: set[Any] = {
     functional.linear, torch.matmul, T.matmul, T.__matmul__, T.__rmatmul__, torch.bmm, T.bmm, torch.mm, T.mm,
-    torch.addmm, T.addmm, torch.baddbmm, T.baddbmm, torch.addbmm, T.addbmm, torch.einsum, torch.mv, T.mv, torch.addmv, T.addmv,
+    torch.addmm, T.addmm, torch.baddbmm, T.baddbmm, torch.addbmm, T.addbmm,
     functional.conv1d, functional.conv2d, torch.conv1d, torch.conv2d, functional.scaled_dot_product_attention,
 }  # fmt: skip
 """Computed in 16 bit under autocast, on every device."""
+_DOWN_CUDA: set[Any] = {torch.einsum, torch.mv, T.mv, torch.addmv, T.addmv}
+"""On CUDA as well."""
 _UP_CUDA: set[Any] = {
     functional.layer_norm, torch.layer_norm, functional.rms_norm, torch.rms_norm, functional.group_norm,
     torch.softmax, T.softmax, functional.softmax, torch.log_softmax, T.log_softmax, functional.log_softmax,
@@ -97,12 +99,14 @@ class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read tor
     def __init__(self) -> None:
         super().__init__()
         cuda = _state.card.kind == "cuda"
-        self._up = _UP_CUDA if cuda else _UP_CPU
+        self._up, self._down = (_UP_CUDA, _DOWN | _DOWN_CUDA) if cuda else (_UP_CPU, _DOWN)
         self._ways: dict[Any, Callable[..., Any]] = {functional.scaled_dot_product_attention: _attention}
         if cuda:
             self._ways |= {functional.cross_entropy: _cross_entropy, functional.dropout: _dropout, torch.dropout: _dropout}
             self._ways |= dict.fromkeys((torch.softmax, torch.Tensor.softmax, functional.softmax), _softmax)
-        self._ours = {*_BACKWARD, *_DOWN, *self._up, *self._ways}
+        else:
+            self._ways[torch.einsum] = _einsum
+        self._ours = {*_BACKWARD, *self._down, *self._up, *self._ways}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -112,7 +116,7 @@ class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read tor
             return self._backward(args[0])
         enabled, dtype = _state.autocast
         if enabled:
-            if func in _DOWN:
+            if func in self._down:
                 args, kwargs = _cast(args, kwargs, dtype)
             elif func in self._up:
                 args, kwargs = _cast(args, kwargs, torch.float32)
@@ -171,6 +175,15 @@ def _cross_entropy(func: Any, values: torch.Tensor, target: torch.Tensor, *rest:
     if not usual or not _state.autocast[0] or values.dtype == torch.float32:
         return func(values, target, *rest, label_smoothing=smoothed, **kwargs)
     return functional.nll_loss(functional.log_softmax(values, 1).float(), target, **kwargs)
+
+
+def _einsum(func: Any, equation: str, *operands: torch.Tensor) -> torch.Tensor:
+    """Linear.cpp, `sumproduct_pair`: a CPU's autocast finds the product within it, whose factors are views, so that no copy is
+    kept for others; a single tensor is only laid out anew."""
+    enabled, dtype = _state.autocast
+    if enabled and len(operands) > 1:
+        operands = tuple(t.to(dtype) if t.dtype == torch.float32 else t for t in operands)
+    return func(equation, *operands)
 
 
 def _attention(func: Any, *args: Any, **kwargs: Any) -> torch.Tensor:

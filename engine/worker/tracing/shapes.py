@@ -1,5 +1,6 @@
 """Results of operations that torch cannot tell without contents, and arithmetic that it does not count."""
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -7,7 +8,9 @@ from typing import Any, NamedTuple
 import torch
 from torch.utils.flop_counter import flop_registry
 
+from engine.prediction.configured import overflows
 from engine.worker.tracing.operations import once
+from recommender.errors import InputError
 
 aten = torch.ops.aten
 _UPDATING = {aten._fused_adamw_.default, aten._fused_adam_.default, aten._fused_adamw_.tensor_lr}
@@ -22,7 +25,11 @@ _Way = Callable[[Any, Any, Any], Any]
 
 
 def result_of(func: Any, args: Any, kwargs: Any) -> Any:
-    """What an operation returns on the meta device."""
+    """What an operation returns on the meta device.
+
+    Raises:
+        InputError: it would fail on every device.
+    """
     if _updates(func):
         return None
     first = args[0] if args else None
@@ -118,7 +125,19 @@ def _all_alike(func: Any, args: Any, kwargs: Any) -> Any:
     return torch.empty(1, dtype=args[0].dtype, device="meta"), none, none
 
 
+def _filled(func: Any, args: Any, kwargs: Any) -> Any:
+    """Of `masked_fill`, which is told whether its number fits where there are contents."""
+    values, number = args[0], args[2]
+    if values.is_floating_point() and torch.finfo(values.dtype).max < abs(number) < math.inf:
+        raise InputError(overflows(str(values.dtype).removeprefix("torch.")))
+    if func is aten.masked_fill_.Scalar:
+        return _changing(0, func, args, kwargs)
+    return _remembered(func, args, kwargs)
+
+
 _OWN: dict[Any, _Way] = {
+    aten.masked_fill.Scalar: _filled,
+    aten.masked_fill_.Scalar: _filled,
     aten.nonzero.default: _every_place,
     aten.index.Tensor: _chosen,
     aten.unique_consecutive.default: _all_alike,

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from engine.inspection.processor import may_be_here
 from engine.prediction.cards import known_of
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment
@@ -32,7 +33,9 @@ def card_of(facts: Facts) -> tuple[Card, bool]:
     machine = facts.machine
     if machine.backend == "cpu" and machine.device is None:
         quantised = facts.step is not None and facts.step.method == "qlora"
-        return Card("cpu", repacks=quantised and (repacks_here() if machine.cpu_bf16 is None else machine.cpu_bf16)), True
+        repacks = quantised and (repacks_here() if machine.cpu_bf16 is None else machine.cpu_bf16)
+        plain = facts.step is not None and not own_step(facts.step)  # what ours hold beside was fitted without
+        return Card("cpu", repacks=repacks, here=plain and may_be_here(machine)), True
     known, named = known_of(machine)
     return Card("cuda", known.capability, known.processors), named
 

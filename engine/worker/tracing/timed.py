@@ -87,7 +87,7 @@ class Calls:
         key = id(func) if func.is_view else (id(func), _described(args), *((n, _described(x)) for n, x in kwargs.items()))
         if key not in self.kinds:
             leaves, spec = pytree.tree_flatten((args, kwargs))
-            outlines = [_Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+            outlines = [Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
             self.kinds[key] = (func, outlines, spec)
         self.counts.setdefault(phase, Counter())[key] += 1
 
@@ -113,7 +113,7 @@ class Calls:
         return found
 
 
-class _Outline:
+class Outline:
     """A tensor's shape, strides and type."""
 
     def __init__(self, tensor: torch.Tensor) -> None:
@@ -137,10 +137,10 @@ def _described(value: Any) -> Any:
 
 def _tried(func: Any, outlines: list[Any], spec: Any) -> float:
     """Seconds of one call; 0 where it cannot be called alone."""
-    sizes = [o.bytes for o in outlines if isinstance(o, _Outline)]
+    sizes = [o.bytes for o in outlines if isinstance(o, Outline)]
     if sum(sizes) > MOST:
         return _listed(func, outlines, spec, sum(sizes))
-    leaves = [o.made() if isinstance(o, _Outline) else _here(o) for o in outlines]
+    leaves = [o.made() if isinstance(o, Outline) else _here(o) for o in outlines]
     args, kwargs = pytree.tree_unflatten(leaves, spec)
     if func is torch.ops.aten._grouped_mm.default and len(args) > 2:  # groups of the same size: by zeros all would be empty
         rows = args[0].shape[-1] if args[0].dim() == args[1].dim() else args[0].shape[-2]
@@ -161,7 +161,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     chosen: list[int] = []
     taken = 0
     for i in range(len(lists[0])):
-        size = sum(outlines[a[i]].bytes for a in lists if i < len(a) and isinstance(outlines[a[i]], _Outline))
+        size = sum(outlines[a[i]].bytes for a in lists if i < len(a) and isinstance(outlines[a[i]], Outline))
         if taken + size <= PART:
             chosen, taken = [*chosen, i], taken + size
     if not chosen:
@@ -173,7 +173,7 @@ def _listed(func: Any, outlines: list[Any], spec: Any, whole: int) -> float:
     args, kwargs = tuple(map(cut, args)), {name: cut(a) for name, a in kwargs.items()}
     leaves, smaller = pytree.tree_flatten((args, kwargs))
     fewer = [outlines[i] if isinstance(i, int) else i for i in leaves]
-    part = sum(o.bytes for o in fewer if isinstance(o, _Outline))
+    part = sum(o.bytes for o in fewer if isinstance(o, Outline))
     return whole / max(part, 1) * _tried(func, fewer, smaller) if part <= MOST else whole / BANDWIDTH
 
 

@@ -21,7 +21,7 @@ from engine.worker.tracing.trace import Loop
 from engine.worker.tracing.work import Speed
 from recommender.step import TrainingStep
 
-CPU = Card("cpu", repacks=repacks_here())
+CPU = Card("cpu", repacks=repacks_here(), here=True)
 PHASES = ("forward", "loss", "backward", "optimizer", "evaluation")
 
 
