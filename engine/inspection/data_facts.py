@@ -40,8 +40,8 @@ def facts_of(
     labelled = shape.task in CLASSIFYING
     unwritten = bool(counted.calling) and counter.writes_calls is False
     different = len(counted.first_of_key)
-    known = Alike()
-    similar = sum(map(known.add, looked.texts)) / max(len(looked.texts), 1)
+    known = Alike(looked.texts)
+    similar = known.repeated / max(len(looked.texts), 1)
     new, rows_compared = compared
     told = held_out is not None and rows_compared >= min(LEAST_COMPARED, len(held_out))
     near_overlap = sum(map(known.holds, new)) / rows_compared if told else None

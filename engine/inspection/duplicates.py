@@ -27,6 +27,9 @@ _BANDS, _ROWS_A_BAND = 10, 4
 """With these, pairs that are 0.8 alike are found with probability 0.995, pairs that are 0.4 alike looked at in 23%."""
 _MOST_COMPARED = 20
 """Earlier texts of one bucket that are compared; further ones are like these."""
+_COMMON = 0.1
+"""Share of the texts from which on what they have in common is a template of theirs."""
+_ASKED, _LEAST_ASKED = 2_000, 30
 _MOST_WORDS = 1_000
 _WORD = re.compile(r"\w+")
 Shingles = npt.NDArray[np.uint32]
@@ -42,19 +45,30 @@ def group_of(words: Sequence[str]) -> int:
 
 
 class Alike:
-    """Texts by their min-hash signatures, so that what differs from one of them only a little is found among few."""
+    """Texts by their min-hash signatures, so that what differs from one of them only a little is found among few.
 
-    def __init__(self) -> None:
+    What a tenth of them share, a system prompt or an instruction before every input, is no part of what is compared.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        """No two of `texts` should be the same."""
         random = np.random.default_rng(0)
         # Multiply-shift hashing (Dietzfelbinger et al. 1997): odd factors, the upper bits of the product.
         numbers = random.integers(0, 1 << 63, (_BANDS * _ROWS_A_BAND, 1), dtype=np.uint64)
         self._factors = numbers * np.uint64(2) + np.uint64(1)
+        self._common = _common(texts)
         self._shingles: list[Shingles] = []
         self._buckets: dict[tuple[int, bytes], list[int]] = defaultdict(list)
+        self.repeated = sum(map(self._added, texts))
+        """How many of them differ from an earlier one only a little."""
 
-    def add(self, text: str) -> bool:
-        """Whether an earlier one differs from it only a little; from now on it is one of them."""
-        own = _shingles(text)
+    def holds(self, text: str) -> bool:
+        """Whether one of them differs from it only a little."""
+        own = self._own(text)
+        return self._found(own, self._places(own))
+
+    def _added(self, text: str) -> bool:
+        own = self._own(text)
         places = self._places(own)
         found = self._found(own, places)
         for place in places:
@@ -63,10 +77,11 @@ class Alike:
         self._shingles.append(own)
         return found
 
-    def holds(self, text: str) -> bool:
-        """Whether one of them differs from it only a little."""
-        own = _shingles(text)
-        return self._found(own, self._places(own))
+    def _own(self, text: str) -> Shingles:
+        """What the text does not share with very many; all where it shares all."""
+        every = _shingles(text)
+        own = every[~np.isin(every, self._common)] if len(self._common) else every
+        return own if len(own) else every
 
     def _places(self, own: Shingles) -> list[tuple[int, bytes]]:
         signature = (self._factors * own.astype(np.uint64)).min(axis=1).reshape(_BANDS, _ROWS_A_BAND)
@@ -75,6 +90,15 @@ class Alike:
     def _found(self, own: Shingles, places: list[tuple[int, bytes]]) -> bool:
         earlier = {i for place in places for i in self._buckets.get(place, ())}
         return any(_alike(own, self._shingles[i]) for i in earlier)
+
+
+def _common(texts: Sequence[str]) -> Shingles:
+    """Shingles that more than a tenth of the texts have; of many texts some are asked."""
+    asked = [_shingles(text) for text in texts[:: max(1, len(texts) // _ASKED)]]
+    if len(asked) < _LEAST_ASKED:
+        return np.zeros(0, dtype=np.uint32)
+    found, times = np.unique(np.concatenate(asked), return_counts=True)
+    return np.asarray(found[times > _COMMON * len(asked)])
 
 
 def drawn(groups: npt.NDArray[np.uint32], most: int) -> npt.NDArray[np.bool_]:

@@ -164,10 +164,9 @@ def test_near_duplicates_differ_only_a_little(tmp_path: Path) -> None:
     texts = [prose(rng, 30) for _ in range(100)]
     twins = [f"{t} indeed" for t in texts[:40]]
     halves = [" ".join(t.split()[:15] + prose(rng, 15).split()) for t in texts[40:80]]
-    known = Alike()
-    assert not any(map(known.add, texts))
-    assert sum(map(known.add, [*twins, *halves])) == 40
-    assert not any(map(Alike().add, [chr(0x1F600 + i) * 3 for i in range(30)])), "texts without a letter are not all the same"
+    assert Alike(texts).repeated == 0
+    assert Alike([*texts, *twins, *halves]).repeated == 40
+    assert Alike([chr(0x1F600 + i) * 3 for i in range(30)]).repeated == 0, "texts without a letter are not all the same"
     shouted = [f"{t.upper()} !!" for t in texts[:40]]
     rows = [{"text": t, "label": i % 2} for i, t in enumerate([*texts, *shouted])]
     facts = looked(put(tmp_path, "a.jsonl", rows))
@@ -184,6 +183,16 @@ def test_a_sample_finds_near_duplicates_that_stand_far_apart(monkeypatch: pytest
     path = put(tmp_path, "a.jsonl", rows)
     monkeypatch.setattr("engine.inspection.counting.NEAR_ROWS", 400)
     assert looked(path).near_duplicate_share == pytest.approx(0.5, abs=0.1)
+
+
+def test_an_instruction_before_every_input_makes_no_near_duplicates(tmp_path: Path) -> None:
+    """300 inputs behind one long prompt were told to be one row that says something new, too few to train on."""
+    rng = random.Random(1)
+    prompt = " ".join(f"word{i}" for i in range(300))
+    inputs = [prose(rng, 20) for _ in range(150)]
+    rows = [{"prompt": f"{prompt}: {text}{more}", "completion": text[:20]} for text in inputs for more in ("", " indeed")]
+    facts = looked(put(tmp_path, "a.jsonl", rows))
+    assert facts.near_duplicate_share == pytest.approx(0.5, abs=0.02)
 
 
 @pytest.mark.parametrize("most", [20_000, 400])
