@@ -85,6 +85,8 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts["overlap"] = 0
     if held_out is not None:
         once = _unseen(once, held_out, counts)
+        if not len(once):
+            raise InputError(f"{choice.train}: every row is among the held-out rows, too; name other held-out rows with --eval.")
         if choice.eval is None and counts["together"] and not set(held_out.keys()).isdisjoint(once.keys()):
             counts["torn"] = 1
     marks = marks_of(once, task)

@@ -8,6 +8,7 @@ SENTENCES: tuple[str, ...] = (
         "{path}: every row has the label {label} in column {column}; name another one with --label-column, add rows of another"
         " class, or say with --task what else is to be learned."
     ),
+    marked("{path}: every row is among the held-out rows, too; name other held-out rows with --eval."),
     marked("Rows with faults: {rows}; correct them, or take them out of the file."),
     marked("{place}: labels that the plan does not name (data.labels): {labels}; the known ones are {known}."),
     marked("{plan}: is a file of rows, not a plan; `loracle plan --data {name}` makes one."),

@@ -375,3 +375,9 @@ def test_rows_that_contradict_each_other_are_held_out_as_often_as_others() -> No
         for name, rows in (("held out", held_out), ("rest", rest)):
             share[name] += sum(text in twice for text in rows.texts) / len(rows)
     assert share["held out"] == pytest.approx(share["rest"], rel=0.15)
+
+
+def test_rows_that_are_all_held_out_too_are_refused_as_what_they_are(tmp_path: Path) -> None:
+    file = write(tmp_path, "a.csv", rows_of([(f"thing {i}", "ab"[i % 2]) for i in range(40)]))
+    with pytest.raises(InputError, match=r"a\.csv: every row is among the held-out rows, too"):
+        split(choice(file, eval=file, validation_rows=4))
