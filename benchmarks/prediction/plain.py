@@ -61,13 +61,13 @@ def model_of(config: dict[str, Any], step: dict[str, Any]) -> Any:
     made = transformers.AutoConfig.for_model(**config | labelled)
     if made.get_text_config().pad_token_id is None:
         made.get_text_config().pad_token_id = 0
+    made.use_cache = bool(step.get("use_cache"))  # before: T5's halves have copies
     kind = getattr(transformers, "AutoModelForSeq2SeqLM" if step.get("target_length") else HEADS[step["head"]][0])
     attention, dtype = "eager" if step["attention"] == "eager" else None, getattr(torch, step["base_dtype"])
     if step["method"] == "qlora":
         model = in_4_bit(kind, made, dtype, step)
     else:
         model = kind.from_config(made, dtype=dtype, attn_implementation=attention)
-    model.config.use_cache = bool(step.get("use_cache"))
     again = step["gradient_checkpointing"] == "layer"
     if step.get("kbit_prepared"):
         model = prepare_model_for_kbit_training(

@@ -11,7 +11,10 @@ from recommender.step import PEFTS_OWN, TrainingStep
 LIMITS: dict[str, tuple[tuple[str, ...], int]] = {
     "layers": (("num_hidden_layers", "n_layer", "num_layers", "n_layers", "encoder_layers"), 2_000),
     "hidden_size": (("hidden_size", "d_model", "n_embd", "dim", "n_embed", "emb_dim"), 262_144),
-    "attention_heads": (("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads"), 16_384),
+    "attention_heads": (
+        ("num_attention_heads", "n_head", "num_heads", "n_heads", "encoder_attention_heads", "attention_heads"),
+        16_384,
+    ),
     "vocabulary_size": (("vocab_size",), 50_000_000),
 }
 """Names of the numbers that a configuration must have, and the most that any of them can reasonably be."""

@@ -216,6 +216,7 @@ def test_a_number_that_the_configuration_lacks_is_taken_from_the_facts() -> None
         ("OPTForCausalLM", {"model_type": "opt", "ffn_dim": 2048}),
         ("BartForConditionalGeneration", {"decoder_layers": 6, "decoder_ffn_dim": 2048, "encoder_attention_heads": 8}),
         ("XLMForSequenceClassification", {"emb_dim": 512, "n_heads": 8}),
+        ("XGLMForCausalLM", {"d_model": 512, "attention_heads": 8}),
         ("DebertaV2ForSequenceClassification", {"relative_attention": True, "position_buckets": 256}),
     ],
 )

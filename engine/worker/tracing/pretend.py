@@ -90,7 +90,7 @@ _state = _State()
 
 def _tell_flags() -> None:
     """peft asks the flags of a device by name, or of CUDA by none; on a machine without one they change nothing else."""
-    torch.set_autocast_enabled("cuda", _state.autocast[0])
+    torch.set_autocast_enabled("cuda", _state.autocast[0] and _state.card.kind == "cuda")
 
 
 class Device(TorchFunctionMode):  # type: ignore[misc]  # mypy does not read torch here
@@ -206,7 +206,8 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
     which, available = torch.get_autocast_dtype, torch.amp.is_autocast_available
 
     def enabled(kind: str | None = None) -> bool:
-        return _state.autocast[0] if kind is None or kind in kinds else bool(really(kind))
+        asked = kind or "cuda"
+        return _state.autocast[0] if asked in kinds else bool(really(asked))
 
     changes: list[tuple[Any, str, Any]] = [
         (torch, "autocast", Autocast),

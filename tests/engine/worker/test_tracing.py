@@ -64,13 +64,16 @@ DEBERTA: dict[str, Any] = BERT | {
     "model_type": "deberta-v2", "relative_attention": True, "position_buckets": 16, "share_att_key": True, "type_vocab_size": 0,
     "pos_att_type": ["p2c", "c2p"], "norm_rel_ebd": "layer_norm", "position_biased_input": False, "num_hidden_layers": 2,
 }  # fmt: skip
+NEMOTRON: dict[str, Any] = LLAMA | {"model_type": "nemotron", "num_hidden_layers": 2}
 XLNET: dict[str, Any] = {"model_type": "xlnet", "d_model": 64, "d_inner": 256, "n_layer": 2, "n_head": 4, "vocab_size": 1000}
 BART: dict[str, Any] = {
     "model_type": "bart", "d_model": 64, "encoder_layers": 2, "decoder_layers": 2, "encoder_attention_heads": 4,
     "decoder_attention_heads": 4, "encoder_ffn_dim": 256, "decoder_ffn_dim": 256, "vocab_size": 2000,
     "max_position_embeddings": 64,
 }  # fmt: skip
-OTHERS = {"t5": T5, "gpt2": GPT2, "mixture": MIXTURE, "deepseek": DEEPSEEK, "deberta": DEBERTA, "xlnet": XLNET}
+OTHERS = {
+    "t5": T5, "gpt2": GPT2, "mixture": MIXTURE, "deepseek": DEEPSEEK, "deberta": DEBERTA, "xlnet": XLNET, "nemotron": NEMOTRON,
+}  # fmt: skip
 MODELS = {"classification": BERT, "tagging": BERT, "masked_lm": BERT, "causal_lm": LLAMA}
 SHORT = {"num_hidden_layers": 3}
 GATE = 0.01
@@ -115,6 +118,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "mixture, own lora": {"method": "lora", "loss": "chunked"},
     "gpt2, qlora": {"method": "qlora", "gradient_checkpointing": "layer"},
     "deepseek, outputs held": {"outputs_held": True},
+    "nemotron, autocast": {"autocast": "bfloat16"},
     "xlnet, autocast": {"head": "tagging", "autocast": "bfloat16"},
     "deberta, one number, autocast": {"head": "classification", "labels": 1, "autocast": "bfloat16"},
 }
