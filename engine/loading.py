@@ -153,10 +153,13 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
     Raises:
         InputError: there are too few rows for so many folds.
     """
-    dealt = deal(rows, folds, choice.split_seed)
-    if rows.groups is not None and min(map(dealt.count, range(folds))) < len(rows) / folds / 2:
-        rows, counts["torn"] = replace(rows, groups=None), 1
-        dealt = deal(rows, folds, choice.split_seed)
+    dealt: list[int] = []
+    for torn, keys in enumerate(rows.looser_keys()):
+        if torn:
+            counts["torn"] = 1
+        dealt = deal(rows, folds, choice.split_seed, keys)
+        if min(map(dealt.count, range(folds))) >= len(rows) / folds / 2:
+            break
     held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
     if not len(held_out):
         raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
@@ -166,7 +169,7 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
 def _carved(
     rows: Rows, name: str, choice: DataChoice, counts: dict[str, int], *, planned: int | None, usual: int
 ) -> tuple[Rows, Rows]:
-    """`carve` what is `planned`, else what is `usual`; where groups are too large for that, without them.
+    """`carve` what is `planned`, else what is `usual`; where groups are too large for that, by what is looser.
 
     Raises:
         InputError: that would take more than half of the rows.
@@ -176,8 +179,10 @@ def _carved(
         n, file = len(rows), choice.train
         raise InputError(f"{name} is {wanted}, more than half of the {n} rows of {file}; take fewer, or give more rows.")
     seed = choice.split_seed + (name == "validation_rows")
-    out, rest = carve(rows, wanted, seed)
-    if rows.groups is None or len(out) >= wanted / 2:
-        return out, rest
-    counts["torn"] = 1
-    return carve(replace(rows, groups=None), wanted, seed)
+    for torn, keys in enumerate(rows.looser_keys()):
+        if torn:
+            counts["torn"] = 1
+        out, rest = carve(rows, wanted, seed, keys)
+        if len(out) >= wanted / 2:
+            break
+    return out, rest

@@ -50,13 +50,13 @@ def put_aside(
     return rest, aside
 
 
-def carve(rows: Rows, count: int, seed: int) -> tuple[Rows, Rows]:
-    """`count` rows taken out, stratified by label, whole groups at a time; and the rest.
+def carve(rows: Rows, count: int, seed: int, keys: Sequence[str] | None = None) -> tuple[Rows, Rows]:
+    """`count` rows taken out, stratified by label, whole groups at a time, by the rows' own keys or `keys`; and the rest.
 
     A class keeps at least one row on the side that stays. What the shares of the classes lack to whole rows goes to those that
     lack most (largest remainder), so that many small classes give `count` rows too.
     """
-    taken = _carved_places(rows.labels, rows.keys(), count, seed)
+    taken = _carved_places(rows.labels, rows.keys() if keys is None else keys, count, seed)
     chosen = set(taken)
     return rows.take(taken), rows.take([i for i in range(len(rows)) if i not in chosen])
 
@@ -117,15 +117,15 @@ def _quotas(sizes: Counter[Any], count: int, seed: int) -> Counter[Any]:
     return quotas
 
 
-def deal(rows: Rows, folds: int, seed: int) -> list[int]:
-    """The fold of each row, counted from 0: stratified by label, whole groups at a time.
+def deal(rows: Rows, folds: int, seed: int, keys: Sequence[str] | None = None) -> list[int]:
+    """The fold of each row, counted from 0: stratified by label, whole groups at a time, by the rows' own keys or `keys`.
 
     A group goes to the fold that has the fewest rows of its labels, and of several the one with the fewest rows in all.
     """
     dealt = [0] * len(rows)
     sizes = [0] * folds
     of_label: dict[str, list[int]] = defaultdict(lambda: [0] * folds)
-    for members in _shuffled(rows.labels, rows.keys(), seed):
+    for members in _shuffled(rows.labels, rows.keys() if keys is None else keys, seed):
         own = Counter(rows.labels[i] for i in members)
         alike = [sum(n * of_label[label][fold] for label, n in own.items()) for fold in range(folds)]
         fold = min(range(folds), key=list(zip(alike, sizes, strict=True)).__getitem__)

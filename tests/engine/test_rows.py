@@ -76,7 +76,16 @@ def test_rows_that_differ_in_punctuation_alone_are_on_one_side(tmp_path: Path) -
         ("2 + 2", "2 - 2", False),
         ("costs $5", "costs 5", False),
         ("fine \U0001f600", "fine \U0001f621", False),
+        ("3 - 2", "3, 2", False),
+        ("3*2", "3/2", False),
+        ("x^2", "x 2", False),
+        ("C# developer", "C developer", False),
+        ("up 5%", "up 5", False),
+        ("GPT-4 is well-known", "GPT 4 is well known", True),
         ("你好，世界！", "你好 世界", True),
+        ("我用Python，写代码。", "我用Python写代码", True),
+        ("今日は、晴れ。", "今日は晴れ", True),
+        ("안녕, 세계", "안녕 세계!", True),
         ("1.5", "15", False),
         ("#.#S#.#", "#...S", False),
         ("!!!", "?", False),
@@ -86,6 +95,16 @@ def test_rows_that_differ_in_punctuation_alone_are_on_one_side(tmp_path: Path) -
 def test_what_makes_twins(one: str, other: str, *, twins: bool) -> None:
     """Signs with a meaning count; in drawings and the like all do."""
     assert (twin_of(one) == twin_of(other)) is twins
+
+
+@pytest.mark.parametrize("options", [{}, {"folds": 5, "fold": 0}], ids=["carved", "folds"])
+def test_where_punctuation_is_all_that_differs_rows_are_held_out_all_the_same(options: dict[str, int], tmp_path: Path) -> None:
+    """Statements and questions of the same words were one group or two, too large for any side: nothing was held out."""
+    ends = (".", "!", "?", "...", "!!", "??", "?!", ";", ":", "!?", "!!!", "???")
+    rows = rows_of([(words + end, "b" if "?" in end else "a") for words in ("how are you", "we go home") for end in ends])
+    parts = split(choice(write(tmp_path, "a.csv", rows), **options))
+    assert (len(parts.held_out), parts.counts["torn"]) == (5 if options else 3, 1)
+    assert len(parts.validation) > 0
 
 
 def test_prompts_of_preferences_that_are_held_out_are_told_before_the_run_leaves_them_out(tmp_path: Path) -> None:
