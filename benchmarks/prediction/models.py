@@ -157,3 +157,44 @@ PHI3_MINI = {
     "num_key_value_heads": 32, "vocab_size": 32064, "max_position_embeddings": 131072, "original_max_position_embeddings": 4096,
     "tie_word_embeddings": False, "pad_token_id": 32000, "resid_pdrop": 0.0, "embd_pdrop": 0.0,
 }  # fmt: skip
+ROBERTA_BASE = BERT_BASE | {"model_type": "roberta", "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1}
+MODERNBERT_BASE = {
+    "model_type": "modernbert", "hidden_size": 768, "intermediate_size": 1152, "num_hidden_layers": 22, "num_attention_heads": 12,
+    "vocab_size": 50368, "max_position_embeddings": 8192, "global_attn_every_n_layers": 3, "local_attention": 128,
+    "pad_token_id": 50283,
+}  # fmt: skip
+DEBERTA_V3_BASE = {
+    "model_type": "deberta-v2", "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "vocab_size": 128100, "max_position_embeddings": 512, "type_vocab_size": 0, "relative_attention": True,
+    "max_relative_positions": -1, "position_buckets": 256, "norm_rel_ebd": "layer_norm", "share_att_key": True,
+    "pos_att_type": ["p2c", "c2p"], "position_biased_input": False, "layer_norm_eps": 1e-7, "pooler_hidden_size": 768,
+    "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+}  # fmt: skip
+QWEN25_32B = QWEN25_7B | {"hidden_size": 5120, "intermediate_size": 27648, "num_hidden_layers": 64, "num_attention_heads": 40,
+                          "num_key_value_heads": 8}  # fmt: skip
+QWEN3_8B = {
+    "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
+    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960, "tie_word_embeddings": False,
+}  # fmt: skip
+SMOLLM3_3B = {
+    "model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
+    "num_key_value_heads": 4, "vocab_size": 128256, "max_position_embeddings": 65536, "no_rope_layer_interval": 4,
+    "tie_word_embeddings": True,
+}  # fmt: skip
+MISTRAL_SMALL_24B = MISTRAL_7B_V3 | {"hidden_size": 5120, "intermediate_size": 32768, "num_hidden_layers": 40, "head_dim": 128,
+                                     "vocab_size": 131072}  # fmt: skip
+_T5GEMMA2_TEXT = {
+    "hidden_size": 640, "intermediate_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 4, "num_key_value_heads": 1,
+    "head_dim": 256, "vocab_size": 262144, "sliding_window": 512, "max_position_embeddings": 32768,
+}  # fmt: skip
+T5GEMMA2_270M = {
+    "model_type": "t5gemma2",
+    "encoder": {
+        "text_config": _T5GEMMA2_TEXT,
+        "vision_config": {
+            "model_type": "siglip_vision_model", "hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27,
+            "num_attention_heads": 16, "image_size": 896, "patch_size": 14, "vision_use_head": False,
+        },
+    },
+    "decoder": _T5GEMMA2_TEXT,
+}  # fmt: skip
