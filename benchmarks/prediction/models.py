@@ -174,7 +174,8 @@ QWEN25_32B = QWEN25_7B | {"hidden_size": 5120, "intermediate_size": 27648, "num_
                           "num_key_value_heads": 8}  # fmt: skip
 QWEN3_8B = {
     "model_type": "qwen3", "hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36, "num_attention_heads": 32,
-    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960, "tie_word_embeddings": False,
+    "num_key_value_heads": 8, "head_dim": 128, "vocab_size": 151936, "max_position_embeddings": 40960,
+    "tie_word_embeddings": False,
 }  # fmt: skip
 SMOLLM3_3B = {
     "model_type": "smollm3", "hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16,
