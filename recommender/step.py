@@ -20,7 +20,7 @@ WORDS: dict[str, dict[Any, Any]] = {
         "xformers": "efficient", "mem_efficient": "efficient",
     },
     "loss": {
-        "cross_entropy": "plain", "cut_cross_entropy": "chunked", "cce": "chunked", "chunked_nll": "chunked", "liger": "fused",
+        "cross_entropy": "plain", "cut_cross_entropy": "chunked", "cce": "chunked", "liger": "fused",
     },
     "kernels": {},
     "base_dtype": _DTYPES,
@@ -91,10 +91,11 @@ class TrainingStep(Given):
     """Whether an 8-bit optimizer keeps the embeddings' moments in fp32, as transformers' Trainer asks of it."""
     gradient_checkpointing: Literal["none", "layer"] | bool | None = None
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
-    loss: Literal["plain", "chunked", "fused", "as_is", "sum"] = "plain"
+    loss: Literal["plain", "chunked", "chunked_nll", "fused", "as_is", "sum"] = "plain"
     """plain: transformers' own, with all logits; chunked: logits never exist at once (the engine's; with `kernels` liger Liger's,
-    which takes the head along); fused: a kernel that puts the gradient of all logits in their place; as_is: a cross-entropy of
-    all logits in the type they have, as loops of one's own take it; sum: none, but the sum of all logits, to compare kernels."""
+    which takes the head along); chunked_nll: TRL's, of 256 tokens at a time; fused: a kernel that puts the gradient of all logits
+    in their place; as_is: a cross-entropy of all logits in the type they have, as loops of one's own take it; sum: none, but the
+    sum of all logits, to compare kernels."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """As transformers' Trainer smooths labels: with a plain loss another one is made of all logits."""
     kernels: Literal["usual", "liger"] | None = None

@@ -57,15 +57,20 @@ def estimate(facts: Facts) -> dict[str, Any]:
     context = _context(facts, answer.step, reserved["predicted"])
     if card.kind == "cuda":
         reserved = spans.limited(reserved, allocated, spans.free(facts.machine), context)
+    text = models.config_of(content).get_text_config()
+    device = {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)}
+    if card.kind == "cuda":
+        gradients = one.parts_by_phase["optimizer"].get("gradients", 0)
+        device = spans.with_paged(device, facts.step or answer.step, gradients, _table(text), spans.free(facts.machine))
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
-    if everywhere and experts_of(models.config_of(content).get_text_config())[1]:
+    if everywhere and experts_of(text)[1]:
         assumed.append("lora_dropout")  # which adapters of experts are counted without
     room = _room(facts.machine, allocated if card.kind == "cuda" else reserved, context)  # a heap gives nothing back
     return {
         "allocated": allocated,
         "reserved": reserved,
-        "device": {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)},
+        "device": device,
         "phases": one.phases,
         "parts": one.parts,
         "parts_by_phase": one.parts_by_phase,
@@ -101,7 +106,11 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
     elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
     changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
     less, more = min(changes), max(changes)
-    return (min(low, less), high + more), (min(reserved_low, less), reserved_high + more)
+    low, reserved_low = min(low, less), min(reserved_low, less)
+    if card.kind == "cuda" and not own_step(answer.step):
+        before = spans.before(card)
+        low, reserved_low = low - before - max(one.allocated - sum(one.parts.values()), 0), reserved_low - before
+    return (low, high + more), (reserved_low, reserved_high + more)
 
 
 def _may_copy(card: Card, step: TrainingStep) -> bool:
@@ -169,11 +178,10 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
     try:
         segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
         text = models.config_of(content).get_text_config()
-        table = int(getattr(text, "vocab_size", 0)) * int(getattr(text, "hidden_size", 0))
         each, numbers = experts_of(text)
         if step.method == "qlora" and numbers and not step.fused_experts and not own_step(step):
             segments = one_by_one(segments, step, each, numbers)
-        segments = divided(segments, step, models.depth_of(text), table)
+        segments = divided(segments, step, models.depth_of(text), _table(text))
     except (Refused, InputError):
         raise
     except Exception as error:  # whatever a model's code raises on tensors without content
@@ -188,6 +196,11 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
     for phases in spans.of_versions(found.phases, step, content) if step.transformers else ():
         found.as_in(phases)
     return found
+
+
+def _table(text: Any) -> int:
+    """Numbers in the embedding of words."""
+    return int(getattr(text, "vocab_size", 0)) * int(getattr(text, "hidden_size", 0))
 
 
 def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:

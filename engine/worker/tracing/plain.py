@@ -12,6 +12,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger, older
+from engine.worker.tracing.chunked_nll import chunked_nll
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
@@ -166,6 +167,8 @@ class PlainLoop:
         self._loss_begins()  # these take the head's weight, and do not call it
         if fused:
             return None, liger.fused_loss(hidden, inner_of(self.model).get_output_embeddings().weight)
+        if loss == "chunked_nll":
+            return None, chunked_nll(hidden, head_of(self.model), self.batch["labels"])
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
 

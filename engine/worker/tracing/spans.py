@@ -4,6 +4,7 @@ from typing import Any
 
 from engine.prediction.resolve import version_of
 from engine.worker.tracing import models
+from engine.worker.tracing.kernels import WORKSPACE_ELSEWHERE, Card
 from recommender.facts import Machine
 from recommender.step import TrainingStep
 
@@ -19,6 +20,9 @@ Up to 4.45 what a model gave out was fp32 itself; up to 4.48 the loss copied the
 then labels were shifted instead (loss_utils.py, `ForCausalLMLoss`). A plain loss is traced as it is now, a fused one as it was in
 4.45 (`plain.PlainLoop`)."""
 
+BLACKWELL = (10, 12)
+"""By the first number of their compute capability."""
+
 
 def around(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:
     """A point and its interval; `low` and `high` are what the step's open questions take off and add."""
@@ -33,16 +37,41 @@ def free(machine: Machine) -> int | None:
     return device.memory_free or device.memory_total
 
 
+def before(card: Card) -> int:
+    """Bytes that a loop of someone else's takes less with a torch before 2.12: the workspaces of two threads were as large on
+    Blackwell as elsewhere (pytorch, pull request 175344)."""
+    return 2 * (card.workspace - WORKSPACE_ELSEWHERE) if card.capability[0] in BLACKWELL else 0
+
+
+def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table: int, free: int | None) -> dict[str, int]:
+    """What a process holds on the device, with the paged states of its optimizer: the driver moves them to the card when the
+    optimizer reads them, and away for want of room (bitsandbytes, `get_managed`), which torch's counters do not see.
+
+    `gradients` in bytes, `table` in numbers of the embedding, whose states may be fp32.
+    """
+    if "paged" not in step.optimizer:
+        return device
+    held = (step.adapter_dtype or "float32") if step.adapters else step.base_dtype
+    moments, narrow = 1 if "lion" in step.optimizer else 2, "8bit" in step.optimizer
+    states = gradients // (4 if held == "float32" else 2) * moments * (1 if narrow else 4)
+    wide = 3 * moments * table if narrow and not step.adapters else 0
+    least, most = (wide if step.embeddings_in_fp32 else 0), (0 if step.embeddings_in_fp32 is False else wide)
+    reached = {"predicted": device["predicted"] + states + least, "high": device["high"] + states + most}
+    room = max(free or 0, device["high"]) if free else reached["high"]
+    return device | {name: min(size, room) for name, size in reached.items()}
+
+
 def limited(
     reserved: dict[str, int], allocated: dict[str, int], available: int | None, context: tuple[int, int, int]
 ) -> dict[str, int]:
     """What the allocator keeps on a card that has no more: it gives back what it does not use before it fails, and starts anew
-    (CUDACachingAllocator.cpp, `release_cached_blocks`)."""
+    (CUDACachingAllocator.cpp, `release_cached_blocks`). Where it comes near the end it may have had to: a screen or another
+    process takes memory too."""
     room = None if available is None else available - context[0]
     if room is None or reserved["high"] <= room or allocated["predicted"] > room:
         return reserved
     if reserved["predicted"] <= room:
-        return reserved | {"high": max(room, allocated["high"])}
+        return reserved | {"low": min(reserved["low"], allocated["low"]), "high": max(room, allocated["high"])}
     return {"predicted": room, "low": allocated["low"], "high": max(room, allocated["high"])}
 
 

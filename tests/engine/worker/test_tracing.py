@@ -16,7 +16,7 @@ from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
 from engine.worker import products
 from engine.worker.tracing import kernels, plain, shapes, spans, steps, timed, work
-from engine.worker.tracing.estimate import FITTING, _room, estimate
+from engine.worker.tracing.estimate import ALLOCATED, FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
@@ -121,6 +121,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "nemotron, autocast": {"autocast": "bfloat16"},
     "xlnet, autocast": {"head": "tagging", "autocast": "bfloat16"},
     "deberta, one number, autocast": {"head": "classification", "labels": 1, "autocast": "bfloat16"},
+    "trl's loss": {"loss": "chunked_nll", "micro_batch_rows": 8, "autocast": "bfloat16"},
 }
 
 
@@ -352,6 +353,7 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
         ({"loss": "fused", "kernels": "usual", "outputs_held": True}, 8, 12),
         ({"loss": "fused", "kernels": "liger"}, 0, 0),
         ({"loss": "chunked", "kernels": "liger"}, 0, 0),
+        ({"loss": "chunked_nll"}, 0, 0),
     ],
 )
 def test_bytes_that_a_logit_takes_by_the_loss(given: dict[str, Any], loss: int, backward: int) -> None:
@@ -403,6 +405,34 @@ def test_a_fused_loss_may_be_either_where_nobody_says_which() -> None:
     assert copied["high"] - copied["low"] < 0.2 * (logits["high"] - logits["low"])
 
 
+def test_the_least_is_that_of_an_allocator_that_leaves_nothing_over_and_of_older_workspaces() -> None:
+    """Expandable segments split whatever is left of a block; before torch 2.12 Blackwell had no larger workspace than others."""
+    step = step_of(outputs_held=False, attention=None, transformers="5.8").model_dump()
+
+    def told(card: str) -> dict[str, Any]:
+        machine = {"backend": "cuda", "devices": [{"name": card}]}
+        return estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step}))
+
+    hopper, blackwell = told("NVIDIA H100 80GB HBM3"), told("NVIDIA GeForce RTX 5090")
+    for found, less in ((hopper, 0), (blackwell, 2 * (32 * 2**20 - kernels.WORKSPACE_ELSEWHERE))):
+        least = sum(found["parts"].values()) - less
+        assert found["allocated"]["predicted"] > least
+        assert found["allocated"]["low"] == pytest.approx(ALLOCATED[0] * least, rel=0.001)
+
+
+def test_paged_states_are_the_process_s_and_not_torch_s() -> None:
+    """A 3B model with paged 8-bit AdamW was seen to hold 7.486 GiB of them (transformers' Trainer, which keeps the embedding's in
+    fp32)."""
+    device, numbers, table = {"predicted": 15, "low": 14, "high": 16}, 3_085_938_688, 151_936 * 2048
+    step = step_of(base_dtype="bfloat16", optimizer="paged_adamw_8bit", embeddings_in_fp32=True)
+    found = spans.with_paged(device, step, 2 * numbers, table, None)
+    assert (found["predicted"] - 15) / 2**30 == pytest.approx(7.486, abs=0.001)
+    unsaid = spans.with_paged(device, step.model_copy(update={"embeddings_in_fp32": None}), 2 * numbers, table, None)
+    assert (unsaid["predicted"] - 15, unsaid["low"], unsaid["high"] - 16) == (2 * numbers, 14, found["high"] - 16)
+    assert spans.with_paged(device, step, 2 * numbers, table, 100)["predicted"] == 100, "pages that find no room stay outside"
+    assert spans.with_paged(device, step.model_copy(update={"optimizer": "adamw_8bit"}), 2 * numbers, table, None) == device
+
+
 def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
     """transformers 4.46 copied the logits once more; an allocator gives back what it does not use before it fails."""
     step = step_of(micro_batch_rows=16, length=128, optimizer="none", outputs_held=False)
@@ -413,7 +443,7 @@ def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
     allocated, context = {"predicted": 60, "low": 59, "high": 61}, (10, 5, 15)
     kept = {"predicted": 100, "low": 95, "high": 108}
     assert spans.limited(kept, allocated, 200, context) == kept
-    assert spans.limited(kept, allocated, 115, context) == kept | {"high": 105}
+    assert spans.limited(kept, allocated, 115, context) == kept | {"low": 59, "high": 105}
     assert spans.limited(kept, allocated, 90, context) == {"predicted": 80, "low": 59, "high": 80}
     assert spans.limited(kept, allocated, 60, context) == kept, "what does not fit is told as it would be"
 
