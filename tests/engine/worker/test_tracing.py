@@ -121,7 +121,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "nemotron, autocast": {"autocast": "bfloat16"},
     "xlnet, autocast": {"head": "tagging", "autocast": "bfloat16"},
     "deberta, one number, autocast": {"head": "classification", "labels": 1, "autocast": "bfloat16"},
-    "trl's loss": {"loss": "chunked_nll", "micro_batch_rows": 8, "autocast": "bfloat16"},
+    "trl's loss": {"loss": "chunked_nll", "micro_batch_rows": 8},
 }
 
 
@@ -362,7 +362,7 @@ def test_bytes_that_a_logit_takes_by_the_loss(given: dict[str, Any], loss: int, 
     step = step_of(method="lora", base_dtype="bfloat16", optimizer="none", **given)
     short, long = (by_phase(traced(config, step.model_copy(update={"length": n}), Card(), None).segments) for n in (64, 320))
     each = {phase: (long[phase] - short[phase]) / (4 * 256 * 60_000) for phase in ("loss", "backward")}
-    assert each == {"loss": pytest.approx(loss, abs=0.1), "backward": pytest.approx(backward, abs=0.1)}
+    assert each == {"loss": pytest.approx(loss, abs=0.2), "backward": pytest.approx(backward, abs=0.2)}
 
 
 @pytest.mark.parametrize(
