@@ -118,6 +118,8 @@ class TrainingStep(Given):
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
+    expandable_segments: bool | None = None
+    """Whether `PYTORCH_ALLOC_CONF` says so: nothing of a block is left over, and less is reserved."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1
     sharding: Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp"] | None = None
     fused_experts: bool | None = None

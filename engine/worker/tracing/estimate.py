@@ -108,8 +108,8 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
     less, more = min(changes), max(changes)
     low, reserved_low = min(low, less), min(reserved_low, less)
     if card.kind == "cuda" and not own_step(answer.step):
-        before = spans.before(card)
-        low, reserved_low = low - before - max(one.allocated - sum(one.parts.values()), 0), reserved_low - before
+        before, over = spans.before(card), max(one.allocated - sum(one.parts.values()), 0)
+        low, reserved_low = low - before - (over if answer.step.expandable_segments is None else 0), reserved_low - before
     return (low, high + more), (reserved_low, reserved_high + more)
 
 
@@ -191,7 +191,8 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
-    pool = Allocator() if card.kind == "cuda" else Heap() if own_step(step) else Unpooled()
+    kept = Heap() if own_step(step) else Unpooled()
+    pool = Allocator(expandable=bool(step.expandable_segments)) if card.kind == "cuda" else kept
     found = _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, pool)
     for phases in spans.of_versions(found.phases, step, content) if step.transformers else ():
         found.as_in(phases)

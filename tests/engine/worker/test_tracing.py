@@ -409,15 +409,18 @@ def test_the_least_is_that_of_an_allocator_that_leaves_nothing_over_and_of_older
     """Expandable segments split whatever is left of a block; before torch 2.12 Blackwell had no larger workspace than others."""
     step = step_of(outputs_held=False, attention=None, transformers="5.8").model_dump()
 
-    def told(card: str) -> dict[str, Any]:
+    def told(card: str, **more: Any) -> dict[str, Any]:
         machine = {"backend": "cuda", "devices": [{"name": card}]}
-        return estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step}))
+        return estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step | more}))
 
     hopper, blackwell = told("NVIDIA H100 80GB HBM3"), told("NVIDIA GeForce RTX 5090")
     for found, less in ((hopper, 0), (blackwell, 2 * (32 * 2**20 - kernels.WORKSPACE_ELSEWHERE))):
         least = sum(found["parts"].values()) - less
         assert found["allocated"]["predicted"] > least
         assert found["allocated"]["low"] == pytest.approx(ALLOCATED[0] * least, rel=0.001)
+    split = told("NVIDIA H100 80GB HBM3", expandable_segments=True)
+    tensors = sum(split["parts"].values())
+    assert tensors <= split["allocated"]["predicted"] < 1.001 * tensors < hopper["allocated"]["predicted"]
 
 
 def test_paged_states_are_the_process_s_and_not_torch_s() -> None:
