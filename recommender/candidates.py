@@ -120,7 +120,7 @@ def _room(name: str, placed: Placed) -> Reason:
         code = wording if placed.fits else code
     elif placed.span is not None and placed.doubtful:
         judged |= {"low": placed.span[0], "high": placed.span[1]}
-        wording = "does_not_fit_surely"
+        wording = "does_not_fit_surely" if placed.peak <= placed.available else "does_not_fit_probably"
     if placed.span is None:
         wording = f"{wording}_uncounted"
         judged |= {"how": UNCOUNTED[placed.fits, placed.near]}

@@ -17,6 +17,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "does_not_fit": "{method}: needs about {needed:size}, you have {free:size} free: does not fit.",
     "does_not_fit_surely": "{method}: needs {low:size} to {high:size}, you have {free:size} free: it may not fit. --anyway "
     "tries its longest rows before the first step, and trains nothing if they do not fit.",
+    "does_not_fit_probably": "{method}: needs about {needed:size}, at least {low:size}, you have {free:size} free: it probably "
+    "does not fit. --anyway tries its longest rows before the first step, and trains nothing if they do not fit.",
     "does_not_fit_each": "{method}: needs about {needed:size} on each of {devices} devices even when sharded over them, "
     "{free:size} free: does not fit.",
     "fits_uncounted": "{method}: {how} into the {free:size} that is free.",

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from recommender.candidates import _room
 from recommender.counting import distinct_rows
 from recommender.decide import recommend
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts, ModelFacts
+from recommender.memory import Placed
 from recommender.rates import capacity
 from recommender.recommendation import Recommendation
 from recommender.shape import shape_of
@@ -601,3 +603,16 @@ def test_what_is_missing_of_the_disk_is_said_where_both_figures_look_alike() -> 
     needed = advise(gpu(12), BERT, IMDB).candidate("full").disk
     (said,) = (r.text for r in advise(gpu(12) | {"disk_free": needed - 10**6}, BERT, IMDB).reasons if r.code == "no_disk")
     assert said.endswith("1.0 MB more than are free.")
+
+
+def test_a_step_that_may_fit_is_told_by_which_is_likelier() -> None:
+    """4.6 to 12.7 GB where 5.3 GB are free "may not fit", said the line under a table with 12.2 GB."""
+
+    def said(free: int) -> str:
+        placed = Placed(
+            devices=1, sharded=False, parts={}, peak=12 * 10**9, available=free, span=(5 * 10**9, 13 * 10**9), most=13 * 10**9
+        )
+        return _room("QLoRA", placed).text
+
+    assert "at least 5.0 GB, you have 6.0 GB free: it probably does not fit" in said(6 * 10**9)
+    assert "5.0 GB to 13.0 GB, you have 12.5 GB free: it may not fit" in said(int(12.5 * 10**9))
