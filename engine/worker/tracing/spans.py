@@ -44,8 +44,9 @@ def before(card: Card) -> int:
 
 
 def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table: int, free: int | None) -> dict[str, int]:
-    """What a process holds on the device, with the paged states of its optimizer: the driver moves them to the card when the
-    optimizer reads them, and away for want of room (bitsandbytes, `get_managed`), which torch's counters do not see.
+    """What a process holds on the device, where its optimizer's paged states may be too: the driver moves them to the card when
+    the optimizer reads them, and away for want of room (bitsandbytes, `get_managed`). torch's counters do not see them, and not
+    every other one does.
 
     `gradients` in bytes, `table` in numbers of the embedding, whose states may be fp32.
     """
@@ -54,11 +55,10 @@ def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table
     held = (step.adapter_dtype or "float32") if step.adapters else step.base_dtype
     moments, narrow = 1 if "lion" in step.optimizer else 2, "8bit" in step.optimizer
     states = gradients // (4 if held == "float32" else 2) * moments * (1 if narrow else 4)
-    wide = 3 * moments * table if narrow and not step.adapters else 0
-    least, most = (wide if step.embeddings_in_fp32 else 0), (0 if step.embeddings_in_fp32 is False else wide)
-    reached = {"predicted": device["predicted"] + states + least, "high": device["high"] + states + most}
-    room = max(free or 0, device["high"]) if free else reached["high"]
-    return device | {name: min(size, room) for name, size in reached.items()}
+    if narrow and not step.adapters and step.embeddings_in_fp32 is not False:
+        states += 3 * moments * table
+    high = device["high"] + states
+    return device | {"high": min(high, max(free or high, device["high"]))}
 
 
 def limited(
