@@ -100,17 +100,19 @@ class Calls:
 
         `known` keeps what was tried, for another depth of the same model. `None` where it takes more than `within`.
         """
-        known, found = {} if known is None else known, {}
+        known = {} if known is None else known
         until = time.thread_time() + within
-        for phase, counts in self.counts.items():
-            if phase in (*STEP, "evaluation"):
-                for key in counts:
-                    if time.thread_time() > until:
-                        return None
-                    if key not in known:
-                        known[key] = _tried(*self.kinds[key])
-                found[phase] = sum(n * known[key] for key, n in counts.items())
-        return found
+        phases = {phase: counts for phase, counts in self.counts.items() if phase in (*STEP, "evaluation")}
+        new = list(dict.fromkeys(key for counts in phases.values() for key in counts if key not in known))
+        for key in new:
+            if time.thread_time() > until:
+                return None
+            known[key] = _tried(*self.kinds[key])
+        for key in new:  # once more, some time later: another machine on the same cores disturbs for a second or so
+            if time.thread_time() > until:
+                break
+            known[key] = min(known[key], _tried(*self.kinds[key]))
+        return {phase: sum(n * known[key] for key, n in counts.items()) for phase, counts in phases.items()}
 
 
 class Outline:
