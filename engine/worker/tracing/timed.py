@@ -35,7 +35,8 @@ TURN = 100
 """Times that something short is done while the clock is looked at once."""
 STARTS = 0.3
 """Of the forward and backward pass of a tiny linear layer, what Python and autograd need for one operation of a step, beside the
-operation itself. Fitted to 24 steps of MiniLM and SmolLM2, of which half are within 5% (benchmarks/prediction/times.py)."""
+operation itself. Fitted to 22 steps of MiniLM and SmolLM2 on an idle machine, of which half were within 7% by the clock
+(benchmarks/prediction/times.py)."""
 
 QUIET = 0.1
 """Of a core, what the processes of the same parent may compute while something is timed."""
