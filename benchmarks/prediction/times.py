@@ -9,9 +9,9 @@
 
 Measured is the engine's own step, the median of those after the first two, by the clock and by the processor time of the thread
 that takes it, which a busy machine leaves alone. Predicted is the traced step, each kind of its operations run here
-(`engine.worker.tracing.timed`), and what Python, autograd and cold caches add: two numbers that were fitted to such cells. Both are
-computed as a worker computes: in its environment, by its products. Runs are told by the wall clock, as a person sees them, and by
-processor time over the number of threads.
+(`engine.worker.tracing.timed`), and what Python, autograd and cold caches add: two numbers that were fitted to such cells. Both
+are computed as a worker computes: in its environment, by its products. Runs are told by the wall clock, as a person sees them,
+and by processor time over the number of threads.
 """
 
 import argparse
