@@ -174,7 +174,8 @@ class _Attended(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
         saved: list[torch.Tensor] = []
         with torch.autocast("cpu", enabled=False):
             for shape, mask, answer, *rows in zip(shapes, seen, *_groups(shapes, found, query, key, value), strict=True):
-                q, k, v = (_by_head(t, shape) for t in rows)
+                # Of one sequence that would be a slice, and would keep the rows of all groups beside the other groups' copies.
+                q, k, v = (_by_head(t, shape).contiguous() for t in rows)
                 probabilities = q.new_empty((len(q), shape[1], shape[1]))
                 kept = torch.empty_like(probabilities, dtype=torch.int8)
                 out = v.new_empty(v.shape)

@@ -8,8 +8,9 @@ import torch
 
 from engine.worker.batches import cut
 from engine.worker.devices import kind_of
+from recommender import largest
 
-OVERHEAD = {"cpu": 32, "cuda": 512}
+OVERHEAD = {"cpu": 32, "cuda": largest.OVERHEAD}
 """What one more group costs, in padded tokens."""
 MOST = {"cpu": 4096, "cuda": 65_536}
 """Padded tokens of a group: beyond that its calls cost nothing beside its arithmetic."""

@@ -32,6 +32,9 @@ _TRIED: dict[Any, float] = {}
 """Seconds of operations that were tried in this process: methods share most of them."""
 TRYING = 3.0
 """Seconds that are spent on finding out how long a method's operations take; where they do not suffice the formula tells."""
+TOGETHER = 10.0
+"""Seconds of tracing after which each step is timed as soon as it is traced: whoever asks may wait no longer for all of them, and
+what was handed over by then is kept."""
 TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
@@ -52,8 +55,8 @@ def candidates(
     point has the share that the data have on average, the upper end all of it; sources and targets of an encoder-decoder are as
     long as the longest, where those were counted. On a CPU, which is taken for this one, also how long a step takes whose
     micro-batch has the lengths of an `everyday` one. What asks for a `fit` also gets how its memory grows with rows, length and
-    rank, unless that cannot be told. Steps are timed once all are traced and nothing of ours computes beside. What would begin
-    later than `within` seconds is `left`; of those that stand `beside` others,
+    rank, unless that cannot be told. Steps are timed once all are traced, which is no longer waited for on a slow machine, and
+    nothing of ours computes beside. What would begin later than `within` seconds is `left`; of those that stand `beside` others,
     which come last, also what would begin `beside_within` after the first of them. Each that is `counted` is handed over at once,
     with what is told of it.
     """
@@ -82,14 +85,13 @@ def candidates(
             short |= is_out_of_memory(error)
             return None
         allocated, kept, fullest = _most(told, "allocated"), _most(told, "reserved"), _most(whole, "reserved")
-        reserve = {"reserve": kept - sum(told["parts"].values())}
         margin = RESERVED if pooled else ALLOCATED
         found[name_of(one)] = {
             "peak": kept,
             "low": int(ALLOCATED[0] * allocated),
             "high": int(margin[1] * fullest),
             "most": int(FITTING * _most(whole, "allocated") if pooled else margin[1] * fullest),  # a heap gives nothing back
-            "parts": told["parts"] | reserve,
+            "parts": told["parts"] | {"reserve": kept - sum(told["parts"].values())},
             "phases": parts_by_phase(told),
             "trained": step.trained,
             "packed": step.packed,
@@ -99,11 +101,23 @@ def candidates(
             found[name_of(one)]["fit"] = sizes.fitted(segments, step.at, step.ways)
         return step
 
+    begun, waited, hand_over = time.monotonic(), False, counted or (lambda *_: None)
+    to_time: list[tuple[dict[str, Any], _Step]] = []
+
+    def time_them() -> None:
+        nonlocal waited
+        if to_time and not waited:
+            wait_for_quiet()  # a worker that imports meanwhile is ready by now, or nearly
+            waited = True
+        while to_time:
+            one, step = to_time.pop(0)
+            found[name_of(one)] |= step.in_seconds()
+            hand_over(one, found[name_of(one)])
+
     known = [one for one in wanted if one["task"] in HEADS]
     for beside in (False, True):
         if beside:
             until = min(until, time.monotonic() + beside_within)
-        to_time: list[tuple[dict[str, Any], _Step]] = []
         for one in known:
             if bool(one.get("beside")) != beside:
                 continue
@@ -111,16 +125,11 @@ def candidates(
                 left.append(name_of(one))
             elif (step := told_of(one)) is not None and step.is_timed:
                 to_time.append((one, step))
-            elif step is not None and counted is not None:
-                counted(one, found[name_of(one)])
-        if to_time:
-            wait_for_quiet()  # a worker that imports meanwhile is ready by now, or nearly
-        for one, step in to_time:
-            with contextlib.suppress(*UNTRACEABLE):  # its memory is known even so
-                if (seconds := step.timed()) is not None:
-                    found[name_of(one)]["seconds"] = seconds
-            if counted is not None:
-                counted(one, found[name_of(one)])
+                if time.monotonic() - begun > TOGETHER:
+                    time_them()
+            elif step is not None:
+                hand_over(one, found[name_of(one)])
+        time_them()
     return {"steps": found, "short_of_memory": short, "left": left}
 
 
@@ -163,6 +172,13 @@ class _Step:
     def is_timed(self) -> bool:
         """Whether it is to be told how long it takes."""
         return self._timed and bool(self._one.get("everyday"))
+
+    def in_seconds(self) -> dict[str, Any]:
+        """Under `seconds` what `timed` tells, if anything: its memory is known even so."""
+        with contextlib.suppress(*UNTRACEABLE):
+            if (seconds := self.timed()) is not None:
+                return {"seconds": seconds}
+        return {}
 
     def timed(self) -> dict[str, float] | None:
         """Seconds of a token in training and in scoring and of the optimizer's step; the operations

@@ -37,7 +37,8 @@ def asked(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
     outlines = [Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
     key = func, str(spec), tuple((x.size, x.stride, x.dtype) if isinstance(x, Outline) else str(x) for x in outlines)
     if key not in _KNOWN:
-        size = sum(x.bytes for x in outlines if isinstance(x, Outline))
+        results = [Outline(x) for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
+        size = sum(x.bytes for x in (*outlines, *results) if isinstance(x, Outline))
         small = size <= MOST_BYTES and flops_of(func, args, kwargs, out) <= MOST_FLOPS
         _KNOWN[key] = _seen(func, outlines, spec) if small else []
     return _KNOWN[key]

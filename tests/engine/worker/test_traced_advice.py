@@ -11,6 +11,7 @@ from engine.inspection.cache import remembered
 from engine.prediction import sizes
 from engine.prediction.ask import TRACES
 from engine.prediction.candidates import _wanted
+from engine.worker.tracing import candidates as traces
 from engine.worker.tracing import pieces
 from engine.worker.tracing.answer import answer
 from engine.worker.tracing.candidates import candidates
@@ -235,6 +236,7 @@ def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_
 def test_what_the_rows_of_a_packed_batch_hold_is_told_from_the_fit_of_another_batch(facts: Facts) -> None:
     """Sixteen rows of 40 tokens at most were taken to be all of 40; a batch that is cut in several is another step."""
     longest = (40, 30, 30, *[20] * 29)
+    facts = facts.model_copy(update={"machine": Facts().machine})  # on a card some of their padding would be counted
     few = facts.data.model_copy(update={"tokens_max": 40, "longest_rows": longest, "rows": 32, "unique_rows": 32})
     settings = recommend(facts).candidate("full").settings.model_copy(update={"token_budget": 480, "max_length": 40})
 
@@ -308,6 +310,28 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
         both = [one | {"everyday": lengths}, one | {"task": "chat", "everyday": lengths}]
         times = [[candidates(here, [way])["steps"]["full"]["seconds"]["train"] for _ in range(3)] for way in both]
         assert min(times[0]) < min(times[1]), "the fastest of three, because others compute here too"
+
+
+@pytest.mark.parametrize(
+    ("together", "told"), [(60.0, ["a", "b", "timed a", "timed b"]), (0.0, ["a", "timed a", "b", "timed b"])]
+)
+def test_steps_are_timed_once_all_are_traced_but_on_a_slow_machine_handed_over_one_by_one(
+    facts: Facts, monkeypatch: pytest.MonkeyPatch, together: float, told: list[str]
+) -> None:
+    """Whoever waits no longer was left with none of them, because the first was kept back until the last was traced."""
+    seen: list[str] = []
+    monkeypatch.setattr(traces, "TOGETHER", together)
+    monkeypatch.setattr(traces, "wait_for_quiet", lambda: seen.append("quiet"))
+    monkeypatch.setattr(traces._Step, "segments", lambda step, **_: seen.append(step._one["name"]) or [])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(traces._Step, "timed", lambda step: {"train": 1.0})
+    monkeypatch.setattr(traces._Step, "trained", (1, 0))
+    peak = {"phases": {"forward": {"allocated": 1, "reserved": 1, "parts": {}}}, "parts": {}}
+    monkeypatch.setattr(traces, "peaks", lambda *_: peak)
+    here = facts.model_copy(update={"machine": Facts().machine})
+    one: dict[str, Any] = {"method": "full", "task": "classification", "everyday": [9], "settings": {}, "pieces": 1}
+    traces.candidates(here, [one | {"name": n} for n in "ab"], counted=lambda one, step: seen.append(f"timed {one['name']}"))
+    assert [s for s in seen if s != "quiet"] == told
+    assert seen.count("quiet") == 1
 
 
 def test_the_longest_source_and_the_longest_target_tell_the_memory_of_an_encoder_decoder(facts: Facts) -> None:
