@@ -31,7 +31,7 @@ def depends(func: Any) -> bool:
 
 def asked(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
     """Bytes of the blocks beside the results of such a call, of tensors without contents."""
-    if func in PRODUCTS and args[0].dtype not in (torch.bfloat16, torch.float16):
+    if func in PRODUCTS and not _are_onednns(args[0].dtype):
         return []
     leaves, spec = pytree.tree_flatten((args, kwargs))
     outlines = [Outline(x) if isinstance(x, torch.Tensor) else x for x in leaves]
@@ -42,6 +42,12 @@ def asked(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) ->
         small = size <= MOST_BYTES and flops_of(func, args, kwargs, out) <= MOST_FLOPS
         _KNOWN[key] = _seen(func, outlines, spec) if small else []
     return _KNOWN[key]
+
+
+def _are_onednns(dtype: torch.dtype) -> bool:
+    """Whether products of that type are oneDNN's here. torch's own in 16 bit take seconds, and ask for nothing."""
+    known = {torch.bfloat16: "_is_mkldnn_bf16_supported", torch.float16: "_is_mkldnn_fp16_supported"}
+    return dtype in known and bool(getattr(torch.ops.mkldnn, known[dtype])())
 
 
 def _seen(func: Any, outlines: list[Any], spec: Any) -> list[int]:
