@@ -48,7 +48,7 @@ _RENDERER = _Numbers()
 
 def plain(value: float) -> str:
     """A short number: `0.05`, `2.6`, `2e-5`, `1.5e-4`, `1 000`."""
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}".replace(",", " ")
     if value == 0 or abs(value) >= 1e-2:
         return f"{value:.3g}"

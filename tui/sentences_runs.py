@@ -129,6 +129,10 @@ SENTENCES: tuple[str, ...] = (
     marked("Details are in {log}."),
     marked("{name} has changed since the plan was made; put it back as it was, or make a new plan with `loracle plan`."),
     marked("{name} has changed since the plan was made; point to it with {flag}, or make a new plan."),
+    marked(
+        "{name}: other rows are held out than when this run began: another version of Loracle split them. Resume it with that "
+        "version, or begin a new run."
+    ),
     marked("There is no run yet in {folder}."),
     marked("No run is called {name}. `loracle runs` lists them."),
     marked("{name} is not running (it is {state})."),

@@ -122,7 +122,7 @@ def columns_for(role: str, data: "DataInspection") -> list[tuple[str, Content]]:
     chosen = data.facts.text_column
     if role != "text" or chosen not in columns:
         return shown
-    pairs = [sorted((other, chosen), key=columns.index) for other in texts if other in columns]
+    pairs = [sorted((other, chosen), key=columns.index) for other in texts if other in columns and JOINS not in other + chosen]
     words = [_("{names}, a line each").format(names=" + ".join(one_line(name, 25) for name in pair)) for pair in pairs]
     return [*((JOINS.join(pair), Content(line)) for pair, line in zip(pairs, words, strict=True)), *shown]
 

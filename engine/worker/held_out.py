@@ -1,5 +1,6 @@
 """The held-out rows, scored twice only: before training and after, and by baselines beside."""
 
+import json
 import math
 import random
 import time
@@ -18,7 +19,8 @@ from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
-from recommender.errors import TrainingFailed
+from recommender.errors import InputError, TrainingFailed
+from recommender.facts import CLASSIFYING
 from recommender.timing import PROBE_ROWS
 
 PROBE_ROOM = 128 * 1024**2
@@ -35,6 +37,22 @@ class HeldOut:
     tell: Narrator
     writing_seconds: float = math.inf
     """What answers may take that the untouched model writes out."""
+
+    def unchanged(self) -> "HeldOut":
+        """The same, of which an earlier life of the run has scored these very rows.
+
+        Raises:
+            InputError: it scored others; it may have learned from what is held out now.
+        """
+        task, file = self.reader.task, self.run.scores / "before.json"
+        if task.plan.task in CLASSIFYING and file.exists():  # of texts that are written only some are kept
+            now = json.loads(json.dumps(task.kind.compared(self.rows.truth, ())))  # as a file has it
+            if read_json(file, None).get("truth", now) != now:
+                raise InputError(
+                    f"{task.plan.data.train}: other rows are held out than when this run began: another version of Loracle "
+                    "split them. Resume it with that version, or begin a new run."
+                )
+        return self
 
     def score_before(self, built: Built, train: Encoded) -> None:
         """The untouched model with its new head, and the best answer that looks at no text.

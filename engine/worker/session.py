@@ -84,7 +84,9 @@ class Session:
             learning = WhileLearning(samples)
             training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning, faster)
             expected = _expected(self.run, plan)
-            held_out = HeldOut(self.run, rows["held_out"], reader, tell, writing_seconds(expected.get("seconds", 0.0)))
+            held_out = HeldOut(
+                self.run, rows["held_out"], reader, tell, writing_seconds(expected.get("seconds", 0.0))
+            ).unchanged()
             forgetting = Forgetting(self.run, reader, tokenizer, tell, model_folder)
             trainer = training.trainer(built)
             if not training.over:

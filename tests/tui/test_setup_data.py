@@ -17,6 +17,7 @@ from tui.screens.files import FilesScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
 from tui.screens.step_data import _is_of
+from tui.views_setup import columns_for
 
 Screen = Callable[[LoracleApp], str]
 
@@ -97,6 +98,9 @@ async def test_two_columns_of_text_can_be_read_as_one(
         await wait(pilot, lambda: "text + id, a line each" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: asked[-1] == "text+id")
+        odd = make_data(suspicious_columns=[{"column": "n+m", "why": "text"}])
+        columns = [name for name, _ in columns_for("text", dataclasses.replace(odd, columns=(*odd.columns, "n+m")))]
+        assert columns == [*odd.columns, "n+m"], "of a name with the sign nobody knew which columns are meant"
 
 
 @pytest.mark.usefixtures("known")

@@ -7,12 +7,16 @@ from typing import Any
 import pytest
 import torch
 
+from engine.files import write_json
+from engine.metrics.classes import Classes
+from engine.metrics.tags import Tags
 from engine.worker import held_out
 from engine.worker.budget import TokenBudget
 from engine.worker.held_out import HeldOut
 from engine.worker.scoring import Reader, Speed
 from engine.worker.tasks.base import Answer, Encoded
-from recommender.errors import TrainingFailed
+from engine.worker.token_rows import TokenRows
+from recommender.errors import InputError, TrainingFailed
 
 LENGTHS = [2, 5, 1, 4, 3]
 ROWS = Encoded([[n] * n for n in LENGTHS], LENGTHS, LENGTHS)
@@ -131,3 +135,18 @@ def test_no_probe_is_fitted_where_its_library_would_ask_for_memory_for_ever(
     scores = HeldOut(SimpleNamespace(scores=tmp_path), ROWS, reader, tell)  # type: ignore[arg-type]
     scores.score_probe(lambda: SimpleNamespace(body=None), ROWS, 1)  # type: ignore[arg-type, return-value]
     assert warned == ["no_probe"]
+
+
+@pytest.mark.parametrize(("kind", "truth"), [(Classes(["a", "b"]), [0, 1, 1]), (Tags(["O", "B-x"]), TokenRows([[0, 1], [1]]))])
+def test_a_run_whose_rows_are_split_otherwise_than_when_it_began_is_refused(kind: Any, truth: Any, tmp_path: Path) -> None:
+    """What it has learned from may be held out now, and its scores before training are of other rows."""
+    plan = SimpleNamespace(task="classification", data=SimpleNamespace(train="rows.csv"))
+    reader: Any = SimpleNamespace(task=SimpleNamespace(kind=kind, plan=plan))
+    run: Any = SimpleNamespace(scores=tmp_path)
+    now = HeldOut(run, Encoded([[1], [2], [3]], truth, truth), reader, None)  # type: ignore[arg-type]
+    now.unchanged()
+    write_json(tmp_path / "before.json", {"truth": kind.compared(truth, ())})
+    now.unchanged()
+    write_json(tmp_path / "before.json", {"truth": kind.compared(truth, ())[::-1]})
+    with pytest.raises(InputError, match=r"rows\.csv: other rows are held out than when this run began"):
+        now.unchanged()
