@@ -15,6 +15,8 @@ def check(step: TrainingStep, facts: Facts) -> None:
         InputError: naming both sides.
     """
     wrong = _of_adapters(step) or _of_weights(step) or _of_optimizer(step) or _of_head(step, facts)
+    if step.expandable_segments and facts.machine.backend == "cpu" and facts.machine.device is None:
+        wrong = wrong or "expandable_segments are those of CUDA's allocator, and the machine is a CPU"
     if wrong is not None:
         raise InputError(f"step: {wrong}.")
     positions = positions_of(facts.model)
@@ -52,6 +54,10 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     head = step.head or head_of(facts)
     if step.loss == "fused" and head in ("classification", "tagging"):
         return f"loss fused is that of a vocabulary's logits, and head is {head}"
+    if step.loss == "chunked_nll" and head != "causal_lm":
+        return f"loss chunked_nll is TRL's of the next token, and head is {head}"
+    if step.loss == "chunked_nll" and step.kernels == "liger":
+        return "loss chunked_nll is TRL's, which refuses it with Liger's kernels, and kernels is liger"
     if step.target_length is not None and facts.model.config and not library.writes_from_texts(facts.model.config):
         return f"target_length is {step.target_length}, and such a model reads and writes in one: length holds both"
     return None

@@ -61,7 +61,8 @@ def estimate(facts: Facts) -> dict[str, Any]:
     device = {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)}
     if card.kind == "cuda":
         gradients = one.parts_by_phase["optimizer"].get("gradients", 0)
-        device = spans.with_paged(device, facts.step or answer.step, gradients, _table(text), spans.free(facts.machine))
+        most = answer.others.get("embeddings_in_fp32", answer.step)
+        device = spans.with_paged(device, most, gradients, _table(text), spans.free(facts.machine))
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
     if everywhere and experts_of(text)[1]:

@@ -48,14 +48,14 @@ def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table
     the optimizer reads them, and away for want of room (bitsandbytes, `get_managed`). torch's counters do not see them, and not
     every other one does.
 
-    `gradients` in bytes, `table` in numbers of the embedding, whose states may be fp32.
+    Every choice of `step` is known. `gradients` in bytes, `table` in numbers of the embedding, whose states may be fp32.
     """
     if "paged" not in step.optimizer:
         return device
-    held = (step.adapter_dtype or "float32") if step.adapters else step.base_dtype
+    held = step.adapter_dtype if step.adapters else step.base_dtype
     moments, narrow = 1 if "lion" in step.optimizer else 2, "8bit" in step.optimizer
     states = gradients // (4 if held == "float32" else 2) * moments * (1 if narrow else 4)
-    if narrow and not step.adapters and step.embeddings_in_fp32 is not False:
+    if narrow and not step.adapters and step.embeddings_in_fp32:
         states += 3 * moments * table
     high = device["high"] + states
     return device | {"high": min(high, max(free or high, device["high"]))}

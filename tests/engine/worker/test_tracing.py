@@ -10,6 +10,7 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from engine.prediction.allocator import Unpooled
+from engine.prediction.cards import context_of
 from engine.prediction.configured import check_step
 from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
@@ -435,6 +436,22 @@ def test_paged_states_may_be_the_process_s_and_are_not_torch_s() -> None:
     assert narrow["high"] - 16 == 2 * numbers
     assert spans.with_paged(device, step, 2 * numbers, table, 100)["high"] == 100, "pages that find no room stay outside"
     assert spans.with_paged(device, step.model_copy(update={"optimizer": "adamw_8bit"}), 2 * numbers, table, None) == device
+
+
+def test_paged_states_are_counted_by_numbers_whatever_type_a_step_leaves_open() -> None:
+    """Weights that nobody told the type of are fp32, and 8-bit moments a byte each."""
+    machine = {"backend": "cuda", "devices": [{"name": "NVIDIA H100 80GB HBM3"}]}
+    step = step_of(base_dtype=None, optimizer="paged_adamw_8bit", outputs_held=False, transformers="5.8").model_dump()
+
+    def beyond(**more: Any) -> tuple[int, int]:
+        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA | SHORT}, "step": step | more}))
+        room = context_of(Machine.model_validate(machine))[2]
+        return found["device"]["high"] - found["reserved"]["high"] - room, found["parts_by_phase"]["optimizer"]["gradients"]
+
+    states, gradients = beyond(embeddings_in_fp32=False)
+    assert states == 2 * gradients // 4
+    table = LLAMA["vocab_size"] * LLAMA["hidden_size"]
+    assert beyond() == (states + 6 * table, gradients), "the embedding's may be fp32, as transformers' Trainer has them"
 
 
 def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
