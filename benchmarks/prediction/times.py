@@ -40,7 +40,7 @@ from engine.state import RunState
 from engine.worker import products
 from engine.worker.took import Step, steps_of
 from engine.worker.tracing import own
-from engine.worker.tracing.candidates import _plan
+from engine.worker.tracing.candidate import plan_of
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import trace
@@ -99,7 +99,7 @@ def cell(model: str, task: str, method: str, rows: int, length: int, precision: 
         "precision": precision, "gradient_checkpointing": checkpointing, "optimizer": "adamw",
     }  # fmt: skip
     settings |= {} if method == "full" else {"rank": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
-    plan = _plan({"method": method, "task": task, "settings": settings, "labels": 3})
+    plan = plan_of({"method": method, "task": task, "settings": settings, "labels": 3})
     given: dict[str, Any] = {"lengths": [length] * rows, "layers": None, "workspace": 0, "learned": 0.7}
     calls, begun = Calls(), time.process_time()
     trace(lambda live: own.OwnLoop(config, plan, live, **given), Card("cpu"), calls=calls)

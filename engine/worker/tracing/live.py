@@ -1,23 +1,18 @@
 """Counting live storages while code runs on the meta device: every allocation, every release, and the work of every operation."""
 
 import weakref
-from bisect import bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
-import numpy as np
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
-from engine.prediction.stream import OF_KERNEL, Event, Segment
 from engine.worker.tracing.operations import once
+from engine.worker.tracing.recorded import Recorded
 from engine.worker.tracing.shapes import flops_of, result_of
 
 aten = torch.ops.aten
-Numbers = np.ndarray[Any, np.dtype[np.int64]]
 Temporary = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]
 """Bytes that a kernel asks for while it runs, by operation, arguments, keywords and result."""
 _NOTHING = object()
@@ -45,106 +40,6 @@ class _Operation(NamedTuple):
 @once
 def _operation(func: Any) -> _Operation:
     return _Operation(getattr(func, "__name__", None) or str(func), func._schema.is_mutable, func in _ASKING, _IN_PLACE.get(func))
-
-
-@dataclass(slots=True)
-class Recorded:
-    """What ran, in order. Positions are indices of operations; a storage lives from its position until before its end."""
-
-    names: list[str] = field(default_factory=list)
-    """Of the operations."""
-    begins: list[int] = field(default_factory=list)
-    """Of each storage: the operation that made it."""
-    ends: dict[int, int] = field(default_factory=dict)
-    """Of each storage that went: the first operation that no longer found it."""
-    sizes: list[int] = field(default_factory=list)
-    """Of each storage, bytes."""
-    shapes: list[tuple[int, ...]] = field(default_factory=list)
-    events: list[int] = field(default_factory=list)
-    """In order: storage + 1 where one is made, -(storage + 1) where one goes; 0 is a mark."""
-    marks: dict[int, str] = field(default_factory=dict)
-    """By place among the events: what a mark says, if not that the allocator's cache is emptied."""
-    event_positions: list[int] = field(default_factory=list)
-    temporaries: dict[int, list[int]] = field(default_factory=dict)
-    """By operation: bytes of the blocks that its kernel asks for and gives back."""
-    flops: list[int] = field(default_factory=list)
-    narrow: list[bool] = field(default_factory=list)
-    """Whether an operation computes in 16 bit."""
-    traffic: list[int] = field(default_factory=list)
-    """Bytes that each operation reads and writes."""
-    phases: list[tuple[str, int]] = field(default_factory=list)
-    """(name, first operation)."""
-    phase_events: list[int] = field(default_factory=lambda: [0])
-    """How many events came before each phase: what goes between the last operation of one and the next belongs to the former."""
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def live(self, *, granule: int = 1, chosen: Numbers | None = None) -> Numbers:
-        """Bytes alive during each operation, with sizes rounded up to `granule`; of the storages `chosen` only, by a mask.
-
-        Kernels' temporaries are not in it.
-        """
-        sizes = -(-np.array(self.sizes, dtype=np.int64) // granule) * granule
-        if chosen is not None:
-            sizes = np.where(chosen, sizes, 0)
-        change = np.zeros(len(self) + 1, dtype=np.int64)
-        np.add.at(change, np.array(self.begins, dtype=np.int64), sizes)
-        if self.ends:
-            gone = np.fromiter(self.ends.keys(), np.int64)
-            np.add.at(change, np.fromiter(self.ends.values(), np.int64), -sizes[gone])
-        return np.cumsum(change)[:-1]
-
-    def extra(self, *, granule: int = 1) -> Numbers:
-        """Bytes of temporaries during each operation."""
-        found = np.zeros(len(self), dtype=np.int64)
-        for position, blocks in self.temporaries.items():
-            found[position] = sum(-(-b // granule) * granule for b in blocks)
-        return found
-
-    def segments(self, part_of: Callable[[int], str]) -> list[Segment]:
-        """The stream of allocations by phase. `part_of` names what a storage is: weights, gradients, ...
-
-        A kernel's own blocks come after its results were asked for, and go before anything else happens.
-        """
-        found = [Segment(name) for name, _ in self.phases]
-        firsts = [first for _, first in self.phases]
-        number = len(self.sizes)
-        waiting = sorted(self.temporaries, reverse=True)
-
-        def put(place: int, event: Event, among: list[int] = self.phase_events) -> None:
-            found[bisect_right(among, place) - 1].events.append(event)
-
-        def flush(before: int) -> None:
-            nonlocal number
-            while waiting and waiting[-1] < before:
-                position = waiting.pop()
-                blocks, name = self.temporaries[position], f"{self.names[position]}{OF_KERNEL}"
-                for i, size in enumerate(blocks, number + 1):
-                    put(position, Event(i, size, name), firsts)
-                for i in range(number + 1, number + 1 + len(blocks)):
-                    put(position, Event(i, -1, name), firsts)
-                number += len(blocks)
-
-        labels = [f"{self.names[b]}|{part_of(n)}" for n, b in enumerate(self.begins)]
-        for place, (event, position) in enumerate(zip(self.events, self.event_positions, strict=True)):
-            flush(position)
-            if event == 0:
-                put(place, Event(0, 0, self.marks.get(place, "empty_cache")))
-            elif event > 0:
-                put(place, Event(event, self.sizes[event - 1], labels[event - 1]))
-            else:
-                put(place, Event(-event, -1, labels[-event - 1]))
-        flush(len(self))
-        return found
-
-    def phase_of(self) -> list[str]:
-        """The phase of each operation."""
-        found: list[str] = []
-        marks = [*self.phases, ("", len(self))]
-        for (name, begin), (_, end) in pairwise(marks):
-            found += [name] * (end - begin)
-        return found
 
 
 class Marks(Protocol):

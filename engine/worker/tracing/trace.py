@@ -9,9 +9,10 @@ import torch
 
 from engine.prediction.stream import Segment
 from engine.worker.tracing.kernels import Card, temporaries_on
-from engine.worker.tracing.live import Live, Marks, Recorded
+from engine.worker.tracing.live import Live, Marks
 from engine.worker.tracing.models import quiet
 from engine.worker.tracing.pretend import pretending
+from engine.worker.tracing.recorded import Recorded
 
 OF_RANK = ("lora_A.", "lora_B.", "lora_embedding_A.", "lora_embedding_B.")
 """In the names of adapters' parameters: one side of theirs is the rank."""

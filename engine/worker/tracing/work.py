@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from engine.worker.tracing.live import Recorded
+from engine.worker.tracing.recorded import Recorded
 
 STEP = ("forward", "loss", "backward", "optimizer")
 LAUNCH = 4e-5

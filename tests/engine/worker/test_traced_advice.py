@@ -14,6 +14,7 @@ from engine.prediction.candidates import _wanted
 from engine.worker.tracing import candidates as traces
 from engine.worker.tracing import pieces
 from engine.worker.tracing.answer import answer
+from engine.worker.tracing.candidate import CandidateStep
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.made_rows import made_batch
 from engine.worker.tracing.own import OwnLoop
@@ -93,7 +94,7 @@ def test_a_step_that_lacked_memory_here_is_told_apart_from_what_cannot_be_traced
     settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
     wanted = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 1, "labels": 3}
     for said, short in (("DefaultCPUAllocator: can't allocate memory", True), ("mat1 and mat2 must have the same dtype", False)):
-        monkeypatch.setattr("engine.worker.tracing.candidates.trace", Mock(side_effect=RuntimeError(said)))
+        monkeypatch.setattr("engine.worker.tracing.candidate.trace", Mock(side_effect=RuntimeError(said)))
         assert candidates(facts, [wanted]) == {"steps": {}, "short_of_memory": short, "left": []}
 
 
@@ -117,7 +118,7 @@ def test_what_would_begin_too_late_is_left_for_another_time(
         raise RuntimeError
 
     monkeypatch.setattr("engine.worker.tracing.candidates.time", clock)
-    monkeypatch.setattr("engine.worker.tracing.candidates.trace", took)
+    monkeypatch.setattr("engine.worker.tracing.candidate.trace", took)
     settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
     one = {"method": "full", "task": "classification", "settings": settings, "rows": 4, "length": 60, "pieces": 1, "labels": 3}
     wanted = [one | {"name": name, "beside": name in "de"} for name in "abcde"]
@@ -301,7 +302,7 @@ def test_a_step_on_a_cpu_is_timed_with_everyday_rows(
     model = facts.model.model_copy(update={"config": config})
     data = facts.data.model_copy(update={"task": task, "tokens_total": 1000, "trained_tokens": 1000, "read_tokens": 250})
     here = facts.model_copy(update={"machine": Facts().machine, "model": model, "data": data})
-    with patch("engine.worker.tracing.candidates.OwnLoop", side_effect=OwnLoop) as made:
+    with patch("engine.worker.tracing.candidate.OwnLoop", side_effect=OwnLoop) as made:
         told = candidates(here, [one | {"everyday": lengths}, one | {"name": "not"}])["steps"]
     seconds = told["full"]["seconds"]
     assert {call.kwargs.get("read") for call in made.call_args_list if call.kwargs.get("steps") == 1} == {0.25}
@@ -328,9 +329,9 @@ def test_steps_are_timed_once_all_are_traced_but_on_a_slow_machine_handed_over_o
     seen: list[str] = []
     monkeypatch.setattr(traces, "TOGETHER", together)
     monkeypatch.setattr(traces, "wait_for_quiet", lambda: seen.append("quiet"))
-    monkeypatch.setattr(traces._Step, "segments", lambda step, **_: seen.append(step._one["name"]) or [])  # type: ignore[func-returns-value]
-    monkeypatch.setattr(traces._Step, "timed", lambda step: {"train": 1.0})
-    monkeypatch.setattr(traces._Step, "trained", (1, 0))
+    monkeypatch.setattr(CandidateStep, "segments", lambda step, **_: seen.append(step._one["name"]) or [])  # type: ignore[func-returns-value]
+    monkeypatch.setattr(CandidateStep, "timed", lambda step: {"train": 1.0})
+    monkeypatch.setattr(CandidateStep, "trained", (1, 0))
     peak = {"phases": {"forward": {"allocated": 1, "reserved": 1, "parts": {}}}, "parts": {}}
     monkeypatch.setattr(traces, "peaks", lambda *_: peak)
     here = facts.model_copy(update={"machine": Facts().machine})
