@@ -89,15 +89,16 @@ def fastest() -> Library:
 
 
 def _measured() -> Library:
-    """The fastest of a few turns counts: the others were disturbed by somebody else."""
+    """The fastest of a few turns counts, taken by turns: the others were disturbed by somebody else."""
     rows, width, out = SIDES
     a, b = torch.rand(rows, width) - 0.5, torch.rand(width, out) - 0.5
     try:
         wanted, found = torch.mm(a, b), _direct(a, b)
-        usual, other = (min(_seconds(way, a, b) for _ in range(TURNS)) for way in (torch.mm, _direct))
+        turns = [(_seconds(torch.mm, a, b), _seconds(_direct, a, b)) for _ in range(TURNS)]
     except RuntimeError:  # no kernel for this processor
         return "mkl"
     apart = float((found - wanted).abs().max() / wanted.abs().max())
+    usual, other = map(min, zip(*turns, strict=True))
     return "onednn" if usual >= FASTER * other and apart < ROUNDING else "mkl"
 
 
