@@ -1,53 +1,16 @@
 """Sentences of the engine about what is wrong, in the reader's language.
 
 The engine says them in English, in exceptions, and from other processes in answers and event logs. Here each is recognised by its
-template and said by the catalogue's; one that is not listed, or has no translation, stays English.
+template in `locale/LANGUAGE.engine.po`, the first that fits; one that is not there stays English. A new sentence needs its entry
+there and nothing else.
 """
 
 import re
 import string
 from functools import cache
 
-from recommender.language import marked, said
-from tui import sentences_data, sentences_input, sentences_machine, sentences_runs
+from recommender.language import of_engine, said
 
-SENTENCES: tuple[str, ...] = (
-    *sentences_input.SENTENCES,
-    *sentences_data.SENTENCES,
-    *sentences_machine.SENTENCES,
-    *sentences_runs.SENTENCES,
-)
-"""As the engine writes them, what varies in braces. Where one ends, another may follow."""
-OF_LIBRARIES = (
-    marked("{place}: {field} must be greater than or equal to {least} (it is {value})."),
-    marked("{place}: {field} must be greater than {least} (it is {value})."),
-    marked("{place}: {field} must be less than or equal to {most} (it is {value})."),
-    marked("{place}: {field} must be less than {most} (it is {value})."),
-    marked("{place}: {field} must be {known} (it is {value})."),
-    marked("{place}: task {task} has no metric {metric}; it has {known}."),
-    marked("{place}: trained: {part} belongs to method full."),
-    marked("{place}: trained: last_layers and a number of last_layers go together."),
-    marked("{place}: method {method} needs rank and alpha."),
-    marked("{place}: method {method} needs {field}."),
-    marked("{place}: {field} belongs to methods lora and qlora."),
-    marked("{place}: adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed."),
-    marked("{place}: pissa needs weights that are not in 4 bits: use method lora."),
-    marked("{place}: pissa and dora exclude each other."),
-    marked("{place}: pissa needs dropout: 0, because its adapters hold the main part of the weights."),
-    marked("{place}: compile and kernels: liger exclude each other; with compile, set kernels: torch."),
-    marked("{place}: folds and fold go together, and fold is counted from 0."),
-    marked("{place}: folds and a held-out file exclude each other."),
-    marked("{place}: {label} is named more than once."),
-    marked("{place}: this plan is of version {version}; this Loracle reads up to {known}: update Loracle."),
-    marked("{place}: must be all-linear or module names."),
-    marked("{place}: is read as module names separated by commas (q_proj,v_proj), not as a pattern; name them."),
-    marked("No such file or directory"),
-    marked("Permission denied"),
-    marked("Is a directory"),
-    marked("No space left on device"),
-    marked("Read-only file system"),
-)
-"""What the system, pydantic and the checks of a plan say within those sentences."""
 _BETWEEN = re.compile(r"(?<=[.!?。]) (?=[A-Z`]|--)")
 _LISTED = re.compile(r"(?<=') or (?=')")
 """Between the last two of the values that may be chosen from."""
@@ -57,10 +20,9 @@ Listed = list[tuple[str, str, bool]]
 
 def in_words(text: str) -> str:
     """What the engine said is wrong, or what a plan keeps of an advice, line by line in the language in use."""
-    listed = [(template, words, False) for template in (*SENTENCES, *OF_LIBRARIES) if (words := said(template)) != template]
-    if not listed:
+    if not of_engine():
         return text
-    listed += _reasons()
+    listed = [*((template, words, False) for template, words in of_engine().items()), *_reasons()]
     told = "\n".join(_whole(line, listed) for line in text.split("\n"))
     return _LISTED.sub(said(" or "), told)
 

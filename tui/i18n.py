@@ -1,7 +1,8 @@
 """The language of the program: `_` marks every text that a person reads, and finds it in the reader's language.
 
 Catalogues are `locale/LANGUAGE.po`, the format of gettext, read directly; English needs none. `LORACLE_LANG` names the
-language, else the locale does. The sentences of the recommender go through the same catalogue (`recommender.language`).
+language, else the locale does. The sentences of the recommender go through the same catalogue (`recommender.language`); those of
+the engine, which come written out, have one of their own, `locale/LANGUAGE.engine.po` (`error_words.py`).
 """
 
 import os
@@ -31,7 +32,7 @@ def plural(one: str, many: str, count: float) -> str:
 
 def languages() -> list[str]:
     """What the program speaks."""
-    return ["en", *sorted(p.stem for p in FOLDER.glob("*.po"))]
+    return ["en", *sorted(p.stem for p in FOLDER.glob("*.po") if "." not in p.stem)]
 
 
 def chosen() -> str:
@@ -59,7 +60,7 @@ def nearest(wanted: str) -> str:
 
 def speak(language: str) -> None:
     """Speak that language from now on. Texts that are bound when a module is imported keep the language of that moment."""
-    use({} if language == "en" else dict(catalogue(FOLDER / f"{language}.po")))
+    use(*({} if language == "en" else dict(catalogue(FOLDER / f"{name}.po")) for name in (language, f"{language}.engine")))
     if language.startswith("zh"):
         between_signs()
 

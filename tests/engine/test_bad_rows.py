@@ -19,7 +19,6 @@ from recommender.plan import DataChoice
 from tui import i18n
 from tui.error_words import in_words
 
-CHINESE = dict(i18n.catalogue(i18n.FOLDER / "zh_CN.po"))
 WIDE = [f"c{i}" for i in range(10_000)]
 LONG = "x" * 10_000_001
 
@@ -154,10 +153,10 @@ def refused(
         inspect_data({"train": str(train or file), "eval": eval_file and str(eval_file), "task": task})
     assert "\n" not in error.value.message
     assert len(error.value.message) < 400
-    language.use(CHINESE)
+    i18n.speak("zh_CN")
     said = in_words(error.value.message)
     language.use({})
-    assert said != error.value.message, "it has no line in tui/sentences_*.py and in the catalogue"
+    assert said != error.value.message, "it has no entry in tui/locale/*.engine.po"
     return error.value.message.replace(f"{file.parent}/", "")
 
 
