@@ -15,12 +15,13 @@ from typing import Any
 from engine.files import folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
 from engine.text import first_line
 from recommender.errors import TrainingFailed
+from recommender.footprint import CHECKPOINTS
 from recommender.reasons import size
 
 MANIFEST = "manifest.json"
 FINISHED = "finished.json"
 """Beside the checkpoints once training is over: resuming then goes straight to saving and scoring."""
-KEEP = 2
+KEEP = CHECKPOINTS - 2
 """Newest sound checkpoints kept, beside the best one: if the newest goes bad there is another."""
 
 

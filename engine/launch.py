@@ -21,6 +21,7 @@ from engine.processes import execute
 from engine.rundir import BEGUN_ANEW, RunDirectory
 from recommender.errors import Refused
 from recommender.facts import Machine
+from recommender.footprint import BESIDE_WEIGHTS, CHECKPOINTS
 from recommender.plan import Plan
 from recommender.reasons import size
 
@@ -214,20 +215,26 @@ def freest_device() -> dict[str, str]:
 
 
 def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
-    """Refuse now what would fail at the first checkpoint; `taken` bytes of what is needed are the run's own already.
+    """Refuse now what surely would be refused before the first step; `taken` bytes of what is needed are the run's own already.
+
+    The worker counts exactly, once it has the model, and facts did before (`recommender.footprint`); both count no less.
 
     Raises:
         Refused: less is free than checkpoints and result need, or there is no folder for temporary files.
     """
     check_temporary()
     weights = _weights_of(plan)
-    # Two verified checkpoints and a third while it is written (weights and two optimizer moments), and the result.
-    needed = (3 * 3 + 1) * weights if plan.method == "full" else 200_000_000
-    needed = max(needed - taken, 0) + 50_000_000
+    needed = 0
+    if plan.method == "full":
+        if plan.precision == "bf16":
+            weights //= 2  # they may be stored in fp32
+        moments = 2 if plan.trained == "all" and plan.optimizer == "adamw" else 0
+        needed = (CHECKPOINTS * (1 + moments) + 1) * weights
+    needed = max(needed - taken, 0) + BESIDE_WEIGHTS
     free = disk_free(where)
     if free < needed:
         raise Refused(
-            f"{where}: the run needs about {size(needed)} of disk and {size(free)} is free. Free some space, or use --runs."
+            f"{where}: the run needs at least {size(needed)} of disk and {size(free)} is free. Free some space, or use --runs."
         )
 
 

@@ -20,8 +20,6 @@ KINDS: dict[int, type[LoracleError]] = {int(Exit.USAGE): InputError, int(Exit.RE
 """The child's errors by their exit codes."""
 ROOM = 1.15
 """Of the base's bytes in fp32, so that the adapter and what is computed find room beside it."""
-BESIDE = 30_000_000
-"""Bytes on the disk that tokenizer, card, scores and log take beside the weights of a model."""
 
 
 def memory_needed(parameters: int) -> int:

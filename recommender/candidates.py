@@ -87,9 +87,7 @@ def _trained(facts: Facts, shape: Shape, method: Method, settings: Settings | Pl
 
 
 def _disk(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:
-    trained = _trained(facts, shape, method, settings)
-    wide = wide_moments(shape, method, settings.trained, settings.optimizer)
-    return disk_needed(shape, method, trained, settings.optimizer, wide)
+    return disk_needed(shape, method, _trained(facts, shape, method, settings), settings)
 
 
 def _first_that_fits(facts: Facts, shape: Shape, method: Method, tried: Iterable[Group]) -> tuple[Settings, Placed]:

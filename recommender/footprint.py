@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from recommender.counting import is_labelled
 from recommender.facts import DataFacts, Facts
-from recommender.recommendation import AdapterDtype, Method, Precision, Trained
+from recommender.plan import Plan
+from recommender.recommendation import AdapterDtype, Method, Precision, Settings, Trained
 from recommender.shape import NF4_BYTES, Shape, quantised_bytes
 
 SCORE_BYTES_CPU = 20
@@ -23,6 +24,12 @@ OUTSIDE = 24
 Differences of measured steps on an H100 lie between 17 and 34 (benchmarks/results/gpu-memory.json)."""
 RECOMPUTED = 1.5
 """Of a layer's saved bytes, what lives while one is computed again: they and the gradients that pass through (the same cells)."""
+CHECKPOINTS = 4
+"""That are on the disk at once at most: the two newest, the best one, and one that is being written."""
+BESIDE_CHECKPOINT = 1_000_000
+"""Bytes of a checkpoint that are neither weights nor moments: schedule, random states, the course so far."""
+BESIDE_WEIGHTS = 50_000_000
+"""Bytes on the disk that tokenizer, card, scores and logs take beside the weights of a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,13 +187,26 @@ def logits(facts: Facts, shape: Shape, tokens: int) -> int:
     return LOGIT_BYTES * shape.vocabulary * min(tokens, chunk)
 
 
-def disk_needed(shape: Shape, method: Method, trained: int, optimizer: str = "adamw", wide: int = 0) -> int:
-    """Bytes on disk: two verified checkpoints, a third while it is written, and the saved result."""
-    weights = 4 * shape.parameters if method == "full" else 4 * trained
-    return 3 * checkpoint_bytes(shape, method, trained, optimizer, wide) + weights + 50_000_000
+def disk_needed(shape: Shape, method: Method, trained: int, settings: Settings | Plan) -> int:
+    """Bytes on disk: the checkpoints that are there at once, and the saved result."""
+    weights = _saved_bytes(shape, method, trained, settings)
+    return CHECKPOINTS * checkpoint_bytes(shape, method, trained, settings) + weights + BESIDE_WEIGHTS
 
 
-def checkpoint_bytes(shape: Shape, method: Method, trained: int, optimizer: str = "adamw", wide: int = 0) -> int:
-    """Bytes of a checkpoint; `wide` are the `wide_moments` among the trained parameters."""
-    weights = 4 * shape.parameters if method == "full" else 4 * trained
-    return weights + (2 if optimizer.startswith("adamw_8bit") else 8) * (trained - wide) + 8 * wide
+def checkpoint_bytes(shape: Shape, method: Method, trained: int, settings: Settings | Plan) -> int:
+    """Bytes of a checkpoint: what is trained, as it is held, and two moments for each such parameter."""
+    weights = _saved_bytes(shape, method, trained, settings)
+    wide = wide_moments(shape, method, settings.trained, settings.optimizer)
+    moment = 1 if settings.optimizer.startswith("adamw_8bit") else _width(method, settings)
+    return weights + 2 * moment * (trained - wide) + 8 * wide + BESIDE_CHECKPOINT
+
+
+def _saved_bytes(shape: Shape, method: Method, trained: int, settings: Settings | Plan) -> int:
+    """Of a model's weights, or its adapters', in a checkpoint or the result."""
+    return _width(method, settings) * (shape.parameters if method == "full" else trained)
+
+
+def _width(method: Method, settings: Settings | Plan) -> int:
+    """Bytes in which a trained parameter is held."""
+    narrow = settings.precision == "bf16" if method == "full" else settings.adapter_dtype == "bf16"
+    return 2 if narrow else 4

@@ -24,7 +24,7 @@ from safetensors import SafetensorError, safe_open
 from engine.files import disk_free, folder_size, read_json, sync_files, sync_folder, write_atomically, write_json
 from engine.inspection.model import inspect_folder, is_another
 from engine.loading import split
-from engine.merging import BESIDE, memory_needed, part_of
+from engine.merging import memory_needed, part_of
 from engine.processes import answers, leave_with
 from engine.rundir import RunDirectory
 from engine.text import one_line
@@ -37,6 +37,7 @@ from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
 from recommender.errors import Exit, InputError, LoracleError, Refused
 from recommender.facts import Family
+from recommender.footprint import BESIDE_WEIGHTS
 from recommender.plan import Plan
 from recommender.reasons import size
 
@@ -147,7 +148,7 @@ def _check_room(base: Path, target: Path, needed: int) -> None:
     if needed > memory:
         raise Refused(f"Merging takes {size(needed)} of main memory, and {size(memory)} is free. Close other programs.")
     weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    needed, disk = weights + BESIDE, disk_free(target.parent)
+    needed, disk = weights + BESIDE_WEIGHTS, disk_free(target.parent)
     if needed > disk:
         raise Refused(f"{target}: the merged model needs {size(needed)} of disk, and {size(disk)} is free. Use --to elsewhere.")
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine import checkpoints
 from engine.files import folder_size
 from engine.findings import DAMAGED_FOR_A_WORD
 from engine.inspection.nvidia import under_windows
-from engine.merging import BESIDE, memory_needed
+from engine.merging import memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, give_back, out_of_memory, what_helps
@@ -27,6 +26,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused, TrainingFailed
+from recommender.footprint import BESIDE_WEIGHTS, CHECKPOINTS
 from recommender.reasons import size
 
 WINDOWS = 8
@@ -191,14 +191,14 @@ class Preflight:
         """
         plan = self.reader.task.plan
         checkpoint, there = trainer.expected_bytes(), folder_size(self.run.checkpoints)
-        most = checkpoints.KEEP + 2  # beside the newest the best one, and one that is being written
-        result = 4 * (built.parameters if plan.method == "full" else built.trained) + BESIDE
-        needed = max(most * checkpoint - there, checkpoint) + (0 if self.run.model.exists() else result)
+        result = trainer.saved_bytes() + BESIDE_WEIGHTS
+        needed = max(CHECKPOINTS * checkpoint - there, checkpoint) + (0 if self.run.model.exists() else result)
         free = shutil.disk_usage(self.run.path).free
         if free < needed:
             raise Refused(
-                f"{self.run.path}: checkpoints ({most} of {size(checkpoint)} at most) and the result need {size(needed)} of "
-                f"disk, and {size(free)} is free. Free some space, or take another folder with --runs; LoRA saves less."
+                f"{self.run.path}: checkpoints ({CHECKPOINTS} of {size(checkpoint)} at most) and the result need {size(needed)} "
+                f"of disk, and {size(free)} is free. Free some space, or take another folder with --runs"
+                f"{'; LoRA saves less' if plan.method == 'full' else ''}."
             )
         host = host_room()
         if result > host:

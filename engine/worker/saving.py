@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import Trainer
 from transformers.trainer_callback import ExportableState
 
@@ -19,6 +20,7 @@ from engine.worker.budget import TokenBudget, give_back, out_of_memory
 from engine.worker.recomputing import is_recomputing
 from engine.worker.tasks.base import Task
 from recommender.errors import InputError, TrainingFailed
+from recommender.footprint import BESIDE_CHECKPOINT
 
 
 class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transformers here
@@ -88,11 +90,22 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
         """What a run has come to for lack of memory: a resumed one begins there."""
         return {"token_budget": self._budget.tokens, "gradient_checkpointing": is_recomputing(self.model)}
 
+    def saved_bytes(self) -> int:
+        """Of weights that are saved: all, or the adapters and what is trained beside them."""
+        adapters = hasattr(self.model, "peft_config")
+        saved: int = sum(p.nbytes for p in self.model.parameters() if p.requires_grad or not adapters)
+        return saved
+
     def expected_bytes(self) -> int:
-        """Weights that are saved (all, or the adapters), and two optimizer moments for those that are trained."""
-        trained: int = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
-        saved = trained if hasattr(self.model, "peft_config") else sum(p.numel() for p in self.model.parameters())
-        return 4 * saved + 8 * trained + 1_000_000
+        """Of a checkpoint: what is saved of the model, and two optimizer moments for each weight that is trained."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        moments = 2 * sum(p.nbytes for p in trained)
+        if self._task.plan.optimizer != "adamw":
+            # Of embeddings transformers asks bitsandbytes for moments in fp32.
+            wide = {id(m.weight) for m in self.model.modules() if isinstance(m, torch.nn.Embedding)}
+            moments = sum((8 if id(p) in wide else 2) * p.numel() for p in trained)
+        expected: int = self.saved_bytes() + moments + BESIDE_CHECKPOINT
+        return expected
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         inner: Any = getattr(self.optimizer, "optimizer", self.optimizer)  # accelerate wraps it

@@ -234,7 +234,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     if fits:
         launch.check_disk(plan, where)
     else:
-        with pytest.raises(Refused, match=r"the run needs about .* of disk and .* is free.*--runs"):
+        with pytest.raises(Refused, match=r"the run needs at least .* of disk and .* is free.*--runs"):
             launch.check_disk(plan, where)
     assert not where.exists()
 

@@ -558,8 +558,8 @@ def test_conditions_that_would_change_the_verdict_are_true() -> None:
     assert advise(gpu(12), LLAMA_8B, INSTRUCTIONS).would_change == ("LoRA, if more memory were free.",)
     assert advise(gpu(30), LLAMA_8B, INSTRUCTIONS).verdict == "lora"
     full = advise(gpu(12, disk_free=GB), BERT, IMDB)
-    assert (full.verdict, full.would_change[0]) == ("lora", "Full fine-tuning, if 4.4 GB of disk were free.")
-    assert advise(gpu(12, disk_free=4_450_000_000), BERT, IMDB).verdict == "full"
+    assert (full.verdict, full.would_change[0]) == ("lora", "Full fine-tuning, if 5.7 GB of disk were free.")
+    assert advise(gpu(12, disk_free=5_750_000_000), BERT, IMDB).verdict == "full"
 
 
 @pytest.mark.parametrize("data", [IMDB, SUPPORT, INSTRUCTIONS, IMDB | {"rows": 40, "unique_rows": 40}])

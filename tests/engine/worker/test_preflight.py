@@ -26,8 +26,10 @@ from engine.worker.packing import cut_packed
 from engine.worker.preflight import Preflight, heaviest, padded, windows
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.facts import Facts
+from recommender.footprint import disk_needed
 from recommender.largest import largest_micro_batch
 from recommender.plan import Plan
+from recommender.recommendation import Method
 from recommender.variants import step_of
 from tests.engine.worker.inside import events, work
 
@@ -211,20 +213,30 @@ def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, make_plan: MakePlan
     run = begin(plan)
     quiet, reader = SimpleNamespace(warn=lambda *_, **__: None), SimpleNamespace(task=SimpleNamespace(plan=plan))
     look = Preflight(run, quiet, reader, {})  # type: ignore[arg-type]
-    trainer, built = SimpleNamespace(expected_bytes=lambda: 1000), SimpleNamespace(parameters=10**9, trained=10)
+    trainer = SimpleNamespace(expected_bytes=lambda: 1000, saved_bytes=lambda: 10)
+    built = SimpleNamespace(parameters=10**9)
 
     def disk() -> dict[str, int]:
         found: dict[str, int] = look._room(trainer, built)["disk"]  # type: ignore[arg-type]
         return found
 
     empty = disk()
-    assert empty["result"] < 4 * built.parameters, "an adapter is saved, and not its base"
+    assert empty["result"] < built.parameters, "an adapter is saved, and not its base"
     (run.checkpoints / "step-1").mkdir()
     (run.checkpoints / "step-1" / "optimizer.pt").write_bytes(bytes(2500))
     begun = disk()
     assert begun["needed"] == empty["needed"] - 2500
     run.model.mkdir()
     assert disk()["needed"] == begun["needed"] - empty["result"]
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_run_asks_for_the_disk_that_its_plan_was_told_of(finished: Callable[[str], RunDirectory], method: Method) -> None:
+    """A plan that counted a checkpoint less was recommended, and refused once its model was loaded."""
+    run = finished(method)
+    (begun,), (found,) = events(run, "run"), events(run, "preflight")
+    shape: Any = SimpleNamespace(parameters=begun["parameters"], table_parameters=0)
+    assert disk_needed(shape, method, begun["trained_parameters"], run.plan()) == found["disk"]["needed"]
 
 
 def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str], RunDirectory]) -> None:
@@ -332,14 +344,16 @@ def test_8_bit_moments_are_advised_where_they_save_memory(
         assert ("adamw_8bit" in what_helps(plan)) is cuda
 
 
+@pytest.mark.parametrize(("method", "cure"), [("full", "with --runs; LoRA saves less."), ("lora", "with --runs.")])
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, method: str, cure: str
 ) -> None:
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=5_000_000))
-    end = work(begin(make_plan(tiny)))
+    end = work(begin(make_plan(tiny, method)))
     assert (end["status"], end["code"]) == ("refused", 3)
     assert "of disk, and 5.0 MB is free" in end["cause"]
+    assert end["cause"].endswith(cure)
 
 
 def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
