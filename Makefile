@@ -24,8 +24,8 @@ test: $(INSTALLED)  ## everything a change must pass; types are checked beside t
 suite: $(INSTALLED)
 	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder tests/journeys tests/engine/worker tests
 
-test-faults: $(INSTALLED)  ## long fault matrices
-	$(BIN)/pytest -m faults
+test-faults: $(INSTALLED)  ## long fault matrices, and other examples of what holds for any
+	$(BIN)/pytest -m "faults or hypothesis" --hypothesis-profile=chance
 
 lint: types
 	$(BIN)/ruff check .

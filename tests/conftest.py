@@ -13,6 +13,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from engine.files import sha256_of
 from engine.rundir import RunDirectory
@@ -25,6 +26,12 @@ HELD_OUT = ROOT / "examples" / "support-heldout.csv"
 # Threads that wait for one another spin; on a busy machine tiny models then take twenty times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # for the workers, which choose their own number of threads
+
+# What hypothesis tries is the same every time and takes as long as it takes; `make test-faults` tries by chance.
+FOR_ANY_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]
+settings.register_profile("chance", deadline=None, suppress_health_check=FOR_ANY_MACHINE)
+settings.register_profile("same", settings.get_profile("chance"), derandomize=True)
+settings.load_profile("same")
 
 MakePlan = Callable[..., Plan]
 Once = Callable[[str, Callable[[Path], object]], Path]

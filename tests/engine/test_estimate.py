@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -239,9 +238,7 @@ def test_a_model_whose_code_transformers_has_by_now_needs_none_of_its_own() -> N
 def test_the_command_refuses_in_json_too(loracle_here: Command, tmp_path: Path) -> None:
     file = tmp_path / "facts.json"
     file.write_text(json.dumps({"model": {"config": CONFIG | {"model_type": "nothing-like-it"}}, "step": STEP}))
-    began = time.monotonic()
     done = loracle_here("estimate", "--facts", file, "--json")
-    assert time.monotonic() - began < 60
     assert done.returncode == 3
     assert json.loads(done.stdout)["cannot"]["code"] == "unknown_architecture"
     file.write_text(json.dumps({"step": STEP | {"optimizer": "galore"}}))

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.events import MAX_LINE, EventTail, EventWriter, parse_line, read_events
@@ -173,7 +173,6 @@ def test_a_log_that_cannot_be_written_does_not_end_the_training(
     assert capsys.readouterr().err.count("No space left") == 1
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.binary(max_size=200))
 def test_no_bytes_upset_the_reader(line: bytes) -> None:
     event = parse_line(line)

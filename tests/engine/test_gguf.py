@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.inspect import inspect_model
@@ -264,7 +264,7 @@ def test_a_file_cut_anywhere_says_so(tmp_path: Path) -> None:
         assert "cut short" in complaint(tmp_path / "a.gguf")
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(place=st.integers(0, 1200), changed=st.integers(0, 255))
 def test_flipped_bytes_give_facts_or_one_sentence(tmp_path: Path, place: int, changed: int) -> None:
     path = gguf(tmp_path / "a.gguf", LLAMA, LLAMA_TENSORS)

@@ -141,7 +141,7 @@ def test_of_two_drivers_that_begin_in_one_moment_one_drives(make: Make, monkeypa
         return seen
 
     def watch(begin: groups.Begin) -> None:
-        driven.wait(5)
+        driven.wait(60)
         ends(begin()[0], "done")
 
     def drive() -> Any:

@@ -1,9 +1,9 @@
 """Facts about the machine: every accelerator, the memory really left, and 4-bit kernels tried once."""
 
 import itertools
-import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -88,17 +88,25 @@ def test_calibration_gives_operations_a_second() -> None:
 
 def test_calibration_does_not_take_others_for_a_slow_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step was told seven times too long on a busy machine."""
-    monkeypatch.setattr("numpy.matmul", lambda *given, **more: time.sleep(0.03))  # while others compute
-    assert subject.calibrate()["fp32"] > 10 * 2 * subject.CALIBRATION_SIDE**3 / 0.03
+    clock = SimpleNamespace(computed=0.0, passed=0.0)
+
+    def product(*given: object, **more: object) -> None:
+        clock.computed += 0.001
+        clock.passed += 0.03  # while others compute
+
+    monkeypatch.setattr("numpy.matmul", product)
+    monkeypatch.setattr(subject, "time", SimpleNamespace(thread_time=lambda: clock.computed, perf_counter=lambda: clock.passed))
+    assert subject.calibrate()["fp32"] == pytest.approx(2 * subject.CALIBRATION_SIDE**3 / 0.001)
 
 
 def test_a_clock_that_stands_still_for_milliseconds_is_no_infinite_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processor time in steps of 10 ms, as some containers count it: a product of 3 ms seems to take none, or all ten."""
-    monkeypatch.setattr("numpy.matmul", lambda *given, **more: time.sleep(0.003))
-    clock = itertools.cycle([0.0, 0.0, 0.0, 0.01])
-    monkeypatch.setattr(time, "thread_time", lambda: next(clock))
+    computed, passed = itertools.cycle([0.0, 0.0, 0.0, 0.01]), itertools.count(step=0.003)
+    clock = SimpleNamespace(thread_time=lambda: next(computed), perf_counter=lambda: next(passed))
+    monkeypatch.setattr("numpy.matmul", lambda *given, **more: None)
+    monkeypatch.setattr(subject, "time", clock)
     assert subject.calibrate() == {"fp32": 2 * subject.CALIBRATION_SIDE**3 / 0.01}
-    monkeypatch.setattr(time, "thread_time", lambda: 1.0)
+    clock.thread_time = lambda: 1.0
     assert subject.calibrate() == {}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.inspection.model import inspect_folder, is_another
@@ -396,7 +396,7 @@ def test_a_config_that_is_none(tmp_path: Path, text: str, said: str) -> None:
     assert said in complaint(folder)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(place=st.integers(0, 700), value=st.integers(0, 255), cut=st.integers(0, 700))
 def test_flipped_and_lost_bytes_give_facts_or_one_sentence(tmp_path: Path, place: int, value: int, cut: int) -> None:
     folder = model(tmp_path / "m")

@@ -43,7 +43,7 @@ TEXTS = st.sampled_from([*(f"t{i}" for i in range(30)), "T1", " t2 "])
 PAIRS = st.lists(st.tuples(TEXTS, st.sampled_from("abc")), min_size=2, max_size=80)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pairs=PAIRS, count=st.integers(1, 60), seed=st.integers(0, 5))
 def test_carving_splits_every_row_once_and_no_text_twice(pairs: list[tuple[str, str]], count: int, seed: int) -> None:
     rows = rows_of(pairs)
@@ -159,7 +159,7 @@ def grouped(pairs: list[tuple[int, str]]) -> Rows:
     return replace(rows, groups=[f"premise {group}" for group, _ in pairs])
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(pairs=GROUPS, count=st.integers(1, 40), seed=st.integers(0, 5))
 def test_rows_of_one_group_stay_on_one_side_and_of_no_label_all_are_taken(
     pairs: list[tuple[int, str]], count: int, seed: int
@@ -328,7 +328,7 @@ def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) ->
         split(choice(train, labels=["label 0", "lable 1"]))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=PAIRS, folds=st.integers(2, 6), seed=st.integers(0, 5))
 def test_folds_hold_every_row_once_and_keep_equal_texts_together(pairs: list[tuple[str, str]], folds: int, seed: int) -> None:
     rows = rows_of(pairs)

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.events import KINDS, Event
@@ -180,7 +180,7 @@ FIELDS = ["time", "step", "loss", "seconds", "tokens", "rows", "memory", "epoch"
 FIELDS += ["total", "unit", "metrics", "split", "status", "machine", "total_steps", "evaluations", "resumed_from", "code"]
 
 
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.tables.read import first_rows, open_source, read_table
@@ -332,7 +332,7 @@ def test_an_address_is_not_a_file() -> None:
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), min_size=1).filter(str.strip)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=8), delimiter=st.sampled_from([",", ";", "|"]))
 def test_whatever_the_csv_module_writes_is_read_back(tmp_path: Path, rows: list[tuple[str, str]], delimiter: str) -> None:
     out = io.StringIO(newline="")
@@ -341,14 +341,14 @@ def test_whatever_the_csv_module_writes_is_read_back(tmp_path: Path, rows: list[
     assert found == {"text": [a for a, _ in rows], "label": [b for _, b in rows]}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(rows=st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=8))
 def test_whatever_json_lines_hold_is_read_back(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     lines = "".join(json.dumps({"text": a, "label": b}, ensure_ascii=False) + "\n" for a, b in rows)
     assert columns(tmp_path, "a.jsonl", lines) == {"text": [a for a, _ in rows], "label": [b for _, b in rows]}
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=100)
 @given(content=st.binary(max_size=200), suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".json", ".parquet", ""]))
 def test_any_bytes_are_a_table_or_one_sentence(tmp_path: Path, content: bytes, suffix: str) -> None:
     with suppress(InputError):

@@ -4,7 +4,7 @@ import json
 import unicodedata
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.text import MAX_COMBINING, clean, json_line, one_line
@@ -65,7 +65,6 @@ def test_anything_can_be_shown() -> None:
     assert clean(ValueError("\x1b")) == "\\x1b"
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 def test_nothing_dangerous_survives(text: str) -> None:
     for character in clean(text):

@@ -5,7 +5,7 @@ import json
 from typing import Any, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recommender import plan_file
@@ -204,13 +204,13 @@ def test_a_reader_of_yaml_1_1_takes_numbers_and_words_of_a_written_plan_as_such(
     assert (read["learning_rate"], read["weight_decay"], read["data"]["labels"]) == (5e-6, 1e-12, labels)
 
 
-@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60)
 @given(PLANS)
 def test_a_plan_written_and_read_again_is_the_same_plan(plan: Plan) -> None:
     assert plan_file.parse(plan_file.dump(plan)) == plan
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100)
 @given(st.text(max_size=60) | st.text(alphabet="a:-[]{}?!&*'\"#|>%@ \n,0", max_size=40))
 def test_no_text_raises_anything_but_an_input_error(text: str) -> None:
     with pytest.raises(InputError):

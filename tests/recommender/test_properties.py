@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any, get_args
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recommender import hyper, memory
@@ -108,7 +108,7 @@ FACTS = part(
         ),
     ),
 )
-QUIETLY = settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+QUIETLY = settings(max_examples=40)
 
 
 def facts_of(content: dict[str, Any]) -> Facts:

@@ -51,7 +51,7 @@ def course(first: float, last: float, steps: int, noise: float, seed: int) -> li
     return [x * math.exp(rng.gauss(0, noise)) for x in falls]
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)  # one curve in thousands may look like anything
+@settings(max_examples=200, derandomize=True)  # one curve in thousands may look like anything
 @given(
     first=st.floats(0.05, 12.0), part=st.floats(0.0, 1.02), noise=st.floats(0.0, 1.0), seed=st.integers(0, 10**6),
     batch=st.sampled_from([1, 4, 8, 16, 64]),
@@ -245,7 +245,7 @@ def test_validation_that_only_wavers_is_no_overfitting(training: list[float], va
     assert parted(training, validation) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(at=st.integers(1, 119), seed=st.integers(0, 1000))
 def test_a_resumed_watch_knows_what_the_first_one_knew(at: int, seed: int) -> None:
     losses = [*course(1.8, 0.4, 60, 0.2, seed), *(0.4 * 1.06**n for n in range(60))]
