@@ -3,15 +3,17 @@
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from engine.worker.tasks.base import Encoded
 from engine.worker.token_rows import digest_of
+
+if TYPE_CHECKING:  # a worker looks at versions before it imports its libraries, without those that it has no use for
+    from engine.worker.tasks.base import Encoded
 
 PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
 
-def environment_note(train: Encoded) -> dict[str, Any]:
+def environment_note(train: "Encoded") -> dict[str, Any]:
     """What exact repetition depends on beside the plan: what orders the sums (threads, library), device, versions, and the rows
     as they are read."""
     import torch
@@ -42,7 +44,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def compare(note: dict[str, Any], train: Encoded) -> str:
+def compare(note: dict[str, Any], train: "Encoded") -> str:
     """`exact`, or `approximate: ` and what is different from when the checkpoint was written, or from one step to the next."""
     from engine.worker.modeling import device_name
 
