@@ -2,13 +2,17 @@
 
 import csv
 import fcntl
+import gc
+import io
 import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -279,8 +283,37 @@ def loracle(tmp_path: Path) -> Command:
 
 
 @pytest.fixture
-def loracle_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """The program in this very process, in `tmp_path`: the same words and exit codes, without the second it takes to start."""
+def looks_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a child would be asked of a model or rows on this disk is answered here, in the same words, half a second sooner."""
+    from engine import inspect
+    from engine.inspection import __main__ as inspection
+    from engine.inspection import child
+
+    def ask(kind: str, request: dict[str, Any], **given: Any) -> dict[str, Any]:
+        if kind not in ("model", "data", "learned"):
+            return child.ask(kind, request, **given)
+        told, progress = io.StringIO(), given.get("progress")
+        line = json.dumps(request | {"progress": progress is not None}).encode()
+        answer = inspection._answered(kind, line, told)
+        gc.enable()  # off while rows are read
+        if progress is not None:
+            for said in told.getvalue().splitlines():
+                progress(*json.loads(said)["progress"])
+        return child._answer(0, answer.encode(), b"", given["about"])
+
+    monkeypatch.setattr(inspect, "ask", ask)
+
+
+@pytest.fixture
+def loracle_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], looks_here: None
+) -> Command:
+    """The program in this very process, in `tmp_path`: the same words and exit codes, without the second it takes to start.
+
+    Unless a test says otherwise no run comes of it, so no worker waits for one.
+    """
+    for module in ("tui.commands", "tui.commands_advice"):
+        monkeypatch.setattr(f"{module}.Waiting", lambda plan: nullcontext(SimpleNamespace(memory=lambda: 0)))
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         from tui.cli import main

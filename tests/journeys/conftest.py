@@ -1,21 +1,45 @@
-"""Runs of real workers, watched from outside."""
+"""Runs of real workers, watched from outside; and of one that is the test's own process."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from engine import runs
-from engine.events import EventTail
+from engine import launch, processes, runs
+from engine.events import EventTail, EventWriter
+from engine.files import write_json
 from engine.rundir import RunDirectory, settle
 from engine.state import RunState
 from recommender.plan import Plan
 from recommender.plan_file import dump
+from tests.conftest import Command
 
 PATIENCE = 100.0
 """Seconds: a busy machine takes ten to import torch."""
+
+
+def _work_here(run: RunDirectory, plan: Plan, waiting: object) -> None:
+    from engine.worker import __main__ as worker
+    from engine.worker.control import Control
+
+    write_json(run.path / "worker.json", processes.this())
+    events = EventWriter(run.events)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the libraries among themselves
+        events.write("end", **worker._work(run, events, Control(run.control)))
+    events.close()
+
+
+@pytest.fixture(params=["here", pytest.param("apart", marks=pytest.mark.faults)])
+def loracle_trains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """The program, whose worker is this very process, which has its libraries already: seven seconds less. Or a real one."""
+    if request.param == "apart":
+        return request.getfixturevalue("loracle")  # type: ignore[no-any-return]
+    monkeypatch.setattr(launch, "launch", _work_here)
+    return request.getfixturevalue("loracle_here")  # type: ignore[no-any-return]
 
 
 @pytest.fixture

@@ -11,10 +11,10 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-def test_conversations_are_recommended_trained_and_told(tiny_chat: Path, loracle: Command, tmp_path: Path) -> None:
+def test_conversations_are_recommended_trained_and_told(tiny_chat: Path, loracle_trains: Command, tmp_path: Path) -> None:
     rows = ["--data", EXAMPLES / "chat-train.jsonl", "--eval", EXAMPLES / "chat-heldout.jsonl", "--train-rows", "60"]
     short = ["--set", "epochs=1", "--set", "evaluations=1", "--set", "learning_rate=0.003", "--eval-rows", "10"]
-    done = loracle("--auto", "--model", tiny_chat, *rows, *short, "--method", "lora", "--anyway", "--runs", "runs")
+    done = loracle_trains("--auto", "--model", tiny_chat, *rows, *short, "--method", "lora", "--anyway", "--runs", "runs")
     assert done.returncode == 0, done.stderr
     assert "perplexity" in done.stdout
     assert "Sample answers" in done.stdout

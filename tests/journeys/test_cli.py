@@ -12,7 +12,6 @@ from engine.rundir import RunDirectory
 from recommender.plan import Plan
 from recommender.plan_file import dump, parse
 from tests.conftest import json_lines, plain
-from tui.cli import main
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
@@ -98,10 +97,10 @@ def test_plan_exits_0_whatever_it_advises(loracle_here: Command, tmp_path: Path,
     assert not (tmp_path / "plan.yaml").exists()
 
 
-def test_the_example_plan_runs_elsewhere(loracle: Command, tmp_path: Path, tiny: Path) -> None:
+def test_the_example_plan_runs_elsewhere(loracle_trains: Command, tmp_path: Path, tiny: Path) -> None:
     """The background's example, pointed to another model and other rows, warns about its warm-up and runs."""
     smaller = ["train_rows=72", "eval_rows=24", "max_length=48", "epochs=1"]
-    done = loracle(
+    done = loracle_trains(
         "run", ROOT / "examples" / "bert-imdb.yaml", "--model", tiny, "--data", TRAIN, "--eval", HELD_OUT,
         *(word for s in smaller for word in ("--set", s)), "--seed", "5", "--runs", "runs",
     )  # fmt: skip
@@ -128,14 +127,13 @@ def test_without_runs_the_list_says_so(loracle_here: Command) -> None:
 
 
 def test_a_full_disk_is_refused_before_a_run_is_made(
-    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, loracle_here: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(dump(make_plan(tiny)))
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1_000_000))
-    assert main(["run", str(file), "--runs", str(tmp_path / "runs")]) == 3
-    errors = capsys.readouterr().err
-    assert "1.0 MB is free" in errors
+    done = loracle_here("run", file, "--runs", "runs")
+    assert done.returncode == 3
+    assert "1.0 MB is free" in done.stderr
     assert not (tmp_path / "runs").exists()
