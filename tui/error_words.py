@@ -7,8 +7,11 @@ there and nothing else.
 
 import re
 import string
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
+from engine.text import one_line
 from recommender.language import of_engine, said
 
 _BETWEEN = re.compile(r"(?<=[.!?。]) (?=[A-Z`]|--)")
@@ -25,6 +28,11 @@ def in_words(text: str) -> str:
     listed = [*((template, words, False) for template, words in of_engine().items()), *_reasons()]
     told = "\n".join(_whole(line, listed) for line in text.split("\n"))
     return _LISTED.sub(said(" or "), told)
+
+
+def warning_words(event: Mapping[str, Any]) -> str:
+    """What a worker's `warning` or `recovery` tells."""
+    return in_words(one_line(event.get("text") or "", 400))
 
 
 def _reasons() -> Listed:

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui import keys
 from tui.endings import ending
+from tui.error_words import warning_words
 from tui.i18n import _, plural
 from tui.views_run import best
 from tui.words import LIVE, duration, number, real, size
-from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
     from engine.state import RunState

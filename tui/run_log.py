@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from engine.text import clean, one_line
 from tui import judged
-from tui.error_words import in_words
+from tui.error_words import in_words, warning_words
 from tui.i18n import _
 from tui.words import PHASE_WORDS, metric, preflight_words, real, status_word
-from tui.worker_words import warning_words
 
 if TYPE_CHECKING:
     from engine.events import Event

@@ -23,8 +23,7 @@ from recommender.reasons import sentence
 from tui import cli, i18n
 from tui.advice_words import cautions
 from tui.endings import ending
-from tui.error_words import in_words
-from tui.worker_words import warning_words
+from tui.error_words import in_words, warning_words
 
 ROOT = Path(__file__).parents[2]
 
@@ -215,14 +214,17 @@ def test_a_failed_runs_cause_and_cure_are_said_in_the_language() -> None:
 
 
 @pytest.mark.usefixtures("_english_afterwards")
-def test_a_workers_warning_is_said_in_the_language_where_its_facts_allow() -> None:
-    facts = {"step": 40, "best_step": 20, "validation": [0.5, 0.9], "training": [0.4, 0.1]}
-    event = {"kind": "warning", "code": "overfitting", "text": "Since step 20 ...", "facts": facts}
-    assert warning_words(event) == "Since step 20 ..."
+def test_a_workers_warning_is_said_in_the_language_with_its_cure() -> None:
+    overfitting = {
+        "text": "Since step 20 the validation loss has risen from 0.5 to 0.9 while the training loss fell from 0.4 to 0.1: the"
+        " model is memorising the training rows. The best checkpoint is kept. Fewer epochs are enough; more rows, or more varied"
+        " ones, would help."
+    }
+    cut = {"text": "6 of 40 training rows are longer than 8 tokens and were cut (218 tokens lost)."}
+    assert warning_words(overfitting) == overfitting["text"]
     i18n.speak("zh_CN")
-    assert "自第 20 步起，验证损失从 0.5 升到 0.9" in warning_words(event)
-    assert warning_words({**event, "facts": {"step": 40}}) == "Since step 20 ..."
-    assert warning_words({**event, "code": "something new"}) == "Since step 20 ..."
-    facts = {"use": "train", "rows_cut": 6, "tokens_cut": 218, "rows_untrained": 0}
-    cut = {"code": "rows_cut", "text": "6 of 40 ...", "facts": facts}
-    assert warning_words(cut) == "6 个训练行超出读取长度而被截断（丢失 218 个词元）。"
+    assert "自第 20 步起，验证损失从 0.5 升到 0.9" in warning_words(overfitting)
+    assert warning_words(overfitting).endswith("会有帮助。")
+    assert warning_words(cut) == "40 个训练行中有 6 个超过 8 个词元而被截断（丢失 218 个词元）。"
+    assert warning_words({"text": "Since step 20 ..."}) == "Since step 20 ..."
+    assert warning_words({}) == ""
