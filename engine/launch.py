@@ -54,6 +54,10 @@ padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a 
 and is as fast (160 steps of 200 to 700 tokens)."""
 
 
+ROOM = 4 * 1024**3
+"""Bytes of main memory that have to be free for a process to be made ready beside others: it takes 500 MB before it has begun."""
+
+
 class Waiting:
     """A worker that imports its libraries, seconds of work, and waits to be told its run.
 
@@ -71,9 +75,10 @@ class Waiting:
         check_temporary()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - the worker's until it knows its log
         said = self._said
+        self._environment = environment()
         try:
             words = ["engine.worker", "--wait", *self._without]
-            self._process = execute(words, cwd="/", stdin=subprocess.PIPE, stdout=said, stderr=said, env=environment())
+            self._process = execute(words, cwd="/", stdin=subprocess.PIPE, stdout=said, stderr=said, env=self._environment)
         except Refused:
             said.close()
             raise
@@ -101,9 +106,14 @@ class Waiting:
             return 0
         return max(int(info.rss - getattr(info, "shared", 0)), 0)
 
+    def serves(self, plan: Plan) -> bool:
+        """Whether it still waits, with the libraries that this plan needs."""
+        return not self._told and self._without == needless(plan) and self._process.poll() is None
+
     def take(self, run: RunDirectory, plan: Plan) -> bool:
-        """Give it that run; whether it took it. One that is gone, or without a library that the plan needs, takes none."""
-        if self._told or self._without != needless(plan) or self._process.poll() is not None or self._process.stdin is None:
+        """Give it that run; whether it took it. One that is gone, that lacks a library which the plan needs, or that sees another
+        GPU than the freest one of now, takes none."""
+        if not self.serves(plan) or self._process.stdin is None or self._environment != environment():
             return False
         try:
             self._process.stdin.write(os.fsencode(run.path) + b"\n")
@@ -113,6 +123,12 @@ class Waiting:
         self._told = True
         _reap(self._process)
         return True
+
+
+def is_room_beside(machine: Machine) -> bool:
+    """Whether a process may import its libraries beside what else is done, without taking a core or memory that others need."""
+    free = min(machine.ram_available or 0, psutil.virtual_memory().available)
+    return (machine.cpu_cores or 1) > 1 and free >= ROOM
 
 
 def check_temporary() -> None:

@@ -46,7 +46,7 @@ LEARNED = (0.4, 2.5)
 """No more than that is learned from earlier runs: the rest is another reason."""
 START_UP_SECONDS = 4.0
 """Loading, tokenising and the final save, 1.5 to 4 s of MiniLM and SmolLM2 on an idle machine; imports, 5 s, are done while a
-plan is made, except in the app."""
+plan is made, or read."""
 PREFLIGHT = 2
 """Of the fullest micro-batches, how many are trained, and as many scored, before the first step."""
 SAVED = 400e6

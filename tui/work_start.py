@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from engine.pilot import Planned
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
+    from tui.ready import Ready
 
 
 def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspection | None" = None) -> "Plan":
@@ -70,9 +71,10 @@ def obstacle(advice: Advice, method: str) -> Obstacle | None:
 
 
 def start(
-    advice: Advice, method: str, runs: Path | None, *, anyway: bool, cancel: "Cancel", progress: "Progress"
+    advice: Advice, method: str, runs: Path | None, *, anyway: bool, cancel: "Cancel", progress: "Progress", ready: "Ready"
 ) -> "RunDirectory":
-    """Write the plan for that method and start its worker, unless that is given up while the model is downloaded.
+    """Write the plan for that method and start its worker, the one that is `ready` if it serves, unless that is given up while
+    the model is downloaded.
 
     Raises:
         InputError: the runs folder cannot be written, or it was given up.
@@ -82,7 +84,9 @@ def start(
 
     plan = plan_of(advice, method, anyway=anyway, model=_with_weights(advice, cancel, progress))
     _check_wanted(cancel)
-    run = start(plan, advice.recommendation, runs, facts=advice.facts)
+    worker, held = ready.take()
+    with held:
+        run = start(plan, advice.recommendation, runs, facts=advice.facts, waiting=worker)
     drafts.used(advice.draft)
     return run
 

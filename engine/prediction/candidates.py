@@ -11,7 +11,7 @@ from engine.inspection import child
 from engine.inspection.child import Cancel
 from engine.inspection.pipes import Progress
 from engine.inspection.processor import is_here
-from engine.launch import arithmetic, expandable
+from engine.launch import arithmetic, expandable, is_room_beside
 from engine.prediction.ask import KNOWN, each
 from engine.prediction.configured import Cannot, checked
 from recommender import savings
@@ -44,8 +44,6 @@ REMEMBERED = 40
 """Earlier steps that stay in the profile: a person edits back and forth."""
 MOST_BESIDE = 8
 """Steps of other ways that are counted at a time beside those that are advised."""
-ROOM = 4 * 1024**3
-"""Bytes of main memory that have to be free for a child to be made ready beside another: it takes 500 MB before it has begun."""
 OFF = "LORACLE_TRACE"
 """Set to 0 in the environment: nothing is traced, and no bytes are told."""
 ROUNDS = 6
@@ -63,7 +61,7 @@ def prepare(machine: Machine) -> None:
 
     Nothing is to be timed meanwhile. Not where it would take a core or memory that others need.
     """
-    if machine.backend in KNOWN and not is_off() and (machine.cpu_cores or 1) > 1 and (machine.ram_available or 0) >= ROOM:
+    if machine.backend in KNOWN and not is_off() and is_room_beside(machine):
         child.prepare("trace", extra=arithmetic())
 
 

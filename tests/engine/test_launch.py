@@ -13,6 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import psutil
@@ -27,7 +28,7 @@ from engine.needless import without
 from engine.new_run import create
 from engine.rundir import BEGUN_ANEW
 from recommender.errors import Refused
-from recommender.facts import Device
+from recommender.facts import Device, Machine
 from recommender.plan import Plan
 
 PLAN: dict[str, Any] = {
@@ -261,6 +262,9 @@ def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
     in_bits = plan.model_copy(update={"optimizer": "adamw_8bit"})
     with launch.Waiting(plan) as waiting:
         assert not waiting.take(run, in_bits), "its libraries look for no bitsandbytes any more"
+        with monkeypatch.context() as later:
+            later.setattr(launch, "freest_device", lambda: {"CUDA_VISIBLE_DEVICES": "another"})
+            assert not waiting.take(run, plan), "it would train on a card that others have taken meanwhile"
         psutil.Process(waiting.pid).kill()
         psutil.Process(waiting.pid).wait()
         assert not waiting.take(run, plan)
@@ -276,3 +280,14 @@ def test_packages_that_a_run_does_without_are_not_found_while_others_are_importe
         assert not gc.isenabled()
     assert gc.isenabled()
     assert import_module("wave").__name__ == "wave"
+
+
+@pytest.mark.parametrize(
+    ("cores", "then", "now", "room"), [(2, 8, 8, True), (1, 8, 8, False), (2, 3, 8, False), (2, 8, 3, False), (2, None, 8, False)]
+)
+def test_a_process_is_made_ready_only_where_cores_and_memory_are_free(
+    cores: int, then: int | None, now: int, room: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=now * 1024**3))
+    machine = Machine(backend="cpu", cpu_cores=cores, ram_available=then and then * 1024**3)
+    assert launch.is_room_beside(machine) == room

@@ -201,6 +201,7 @@ def known(
     monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data())
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+    monkeypatch.setattr("engine.launch.is_room_beside", lambda machine: False)  # for a worker that imports, seconds of work
 
 
 @pytest.fixture
@@ -216,7 +217,7 @@ def started(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     plans: list[Plan] = []
     run = make_run().run
 
-    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts, waiting: object) -> Any:
         plans.append(plan)
         return run
 

@@ -1,8 +1,8 @@
 """Starting from the plan: against advice, where it cannot be, and where it is refused."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -12,6 +12,7 @@ from recommender.plan import Plan
 from tests.tui.driving import ready
 from tui.app import LoracleApp
 from tui.draft import Draft
+from tui.screens import plan_starts
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
 
@@ -72,3 +73,97 @@ async def test_a_refused_start_is_said_and_the_choice_stays(
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.press("enter")
         await wait(pilot, lambda: "the disk is [bold]full" in screen(app))
+
+
+class Imports:
+    """What stands for a worker that imports its libraries."""
+
+    all: ClassVar[list["Imports"]] = []
+
+    def __init__(self, plan: Plan) -> None:
+        self.method, self.left = plan.method, False
+        Imports.all.append(self)
+
+    def __enter__(self) -> "Imports":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.left = True
+
+    def serves(self, plan: Plan) -> bool:
+        return not self.left and (self.method == "qlora") == (plan.method == "qlora")
+
+    @staticmethod
+    def waiting() -> list[str]:
+        return [one.method for one in Imports.all if not one.left]
+
+
+@pytest.fixture
+def imports(known: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setattr("engine.launch.is_room_beside", lambda machine: True)
+    monkeypatch.setattr("engine.launch.Waiting", Imports)
+    monkeypatch.setattr(plan_starts, "LOOKED_AT", 0.0)
+    yield
+    Imports.all.clear()
+
+
+@pytest.mark.usefixtures("imports")
+async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
+    *, rows: Path, runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, wait: Any
+) -> None:
+    given: list[Any] = []
+    run = make_run().run
+
+    def start(*plan: object, facts: object, waiting: Imports) -> Any:
+        given.append((waiting, waiting.left))
+        return run
+
+    monkeypatch.setattr("engine.runs.start", start)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: len(Imports.waiting()) == 1)
+        await pilot.press("3")
+        await wait(pilot, lambda: Imports.waiting() == ["qlora"])
+        await pilot.press("2")
+        await wait(pilot, lambda: Imports.waiting() == ["lora"])
+        await pilot.press("1", "enter")
+        await wait(pilot, lambda: bool(given))
+    assert given == [(Imports.all[-1], False)]
+    assert Imports.all[-1].method == "lora", "its libraries are the same"
+
+
+@pytest.mark.usefixtures("imports")
+@pytest.mark.parametrize("leave", ["escape", "ctrl+q"])
+async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(*, leave: str, rows: Path, runs: Path, wait: Any) -> None:
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: bool(Imports.waiting()))
+        await pilot.press(leave)
+        if leave == "escape":
+            await wait(pilot, lambda: not Imports.waiting())
+    assert not Imports.waiting()
+
+
+@pytest.mark.usefixtures("imports")
+async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
+    *, rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, wait: Any
+) -> None:
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: bool(Imports.waiting()))
+        beside: list[list[str]] = []
+
+        def looked(runs: Path | None = None) -> Machine:
+            beside.append(Imports.waiting())
+            return machine
+
+        monkeypatch.setattr("engine.inspect.inspect_machine", looked)
+        await pilot.press("m")
+        await wait(pilot, lambda: bool(beside) and bool(Imports.waiting()))
+    assert beside == [[]]

@@ -17,6 +17,7 @@ from tui.background import in_thread
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.progress import amount
+from tui.ready import Ready
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.words import duration
@@ -26,6 +27,9 @@ from tui.work_setup import cancel_handle
 if TYPE_CHECKING:
     from engine.inspection.child import Cancel
     from engine.inspection.pipes import Progress
+
+LOOKED_AT = 0.5
+"""Seconds after which a method that was chosen is not one that was only passed by."""
 
 
 class PlanStarts(LoracleScreen):
@@ -45,6 +49,20 @@ class PlanStarts(LoracleScreen):
     """Whether the memory of what is shown is being counted: that it does not fit is not certain before."""
     _waiting = ""
     """The action that comes after that."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ready = Ready()
+
+    @work(exclusive=True, group="ready", exit_on_error=False)
+    async def _prepare(self) -> None:
+        """Have a worker import its libraries, seconds of work, while the plan is read."""
+        await asyncio.sleep(LOOKED_AT)
+        if self.advice is not None and not self._starting and not self._trying:
+            await in_thread(self._ready.prepare, self.advice, self.chosen)
+
+    async def on_unmount(self) -> None:
+        await in_thread(self._ready.leave, over=True)
 
     def action_start(self) -> None:
         """Start the chosen method, after a question where the advice is against it."""
@@ -83,13 +101,13 @@ class PlanStarts(LoracleScreen):
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _start(self, *, anyway: bool) -> None:
         assert self.advice is not None
-        for group in ("advice", "counting"):  # what goes on there would only slow the run down
+        for group in ("advice", "counting", "ready"):  # what goes on there would only slow the run down
             self.workers.cancel_group(self, group)
         self._message(views.starting(self.advice), wrong=False)
         cancel = cancel_handle()
         try:
             tell = self._telling(self.advice, cancel)
-            told = {"anyway": anyway, "cancel": cancel, "progress": tell}
+            told = {"anyway": anyway, "cancel": cancel, "progress": tell, "ready": self._ready}
             run = await in_thread(starting.start, self.advice, self.chosen, self.loracle.runs, **told)
         except LoracleError as error:
             self._message(in_words(error.message))

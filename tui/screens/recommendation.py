@@ -93,6 +93,7 @@ class RecommendationScreen(PlanStarts):
     async def _advise(self, *, again: bool) -> None:
         machine = None if again else self.loracle.machine
         if machine is None:
+            await in_thread(self._ready.leave)  # what it holds is there for the run
             machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
             self.loracle.know_machine(machine)
         try:
@@ -223,6 +224,7 @@ class RecommendationScreen(PlanStarts):
         own.display = bool(said.plain)
         doing = _("… trying bf16 here, once for such texts; starting waits for it.")
         self._message(doing if self._trying else "", wrong=False)
+        self._prepare()
 
     def action_beside(self, step: int) -> None:
         """Choose the next card."""
