@@ -15,9 +15,10 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Protocol
+
+from engine.installed import version
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -289,13 +290,7 @@ def machine(*packages: str) -> dict[str, Any]:
 
 def versions(*packages: str) -> dict[str, str]:
     """Of those that are installed."""
-    found = {}
-    for name in packages:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    return {name: found for name in packages if (found := version(name)) is not None}
 
 
 def matmul_peak(precision: str = "fp32", size: int = 2048, repeats: int = 15) -> float:

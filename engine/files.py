@@ -26,6 +26,20 @@ def expanded(name: str | Path) -> Path:
     return Path(os.path.expanduser(name))
 
 
+def text_in(path: Path) -> str:
+    """What a small file of the system says, without blanks around it; empty where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def number_in(path: Path) -> int | None:
+    """The whole number that such a file says; `None` where it says another thing, or 2^63, as where there is no limit."""
+    text = text_in(path)
+    return int(text) if re.fullmatch("-?[0-9]{1,18}", text) else None
+
+
 def disk_free(where: Path) -> int:
     """Bytes free on the disk where that is, or would be made.
 

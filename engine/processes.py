@@ -16,6 +16,7 @@ from typing import IO, Any, NoReturn, TextIO
 
 import psutil
 
+from engine.files import text_in
 from engine.threads import NO_PROCESS
 from recommender.errors import Exit, Refused
 
@@ -116,10 +117,7 @@ def before_restart(process: dict[str, Any]) -> bool:
 @cache
 def boot() -> str | None:
     """What tells this start of the machine from any other; `None` where the system, other than Linux, does not say."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
+    return text_in(Path("/proc/sys/kernel/random/boot_id")) or None
 
 
 def ticks(pid: int) -> int | None:

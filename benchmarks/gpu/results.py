@@ -5,9 +5,10 @@ import json
 import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from engine.installed import version
 
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "trl", "liger-kernel", "triton")
 
@@ -67,10 +68,7 @@ def machine() -> dict[str, Any]:
             "cuda": torch.version.cuda,
             "driver": _driver(),
         }
-    for package in PACKAGES:
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return found | {package: there for package in PACKAGES if (there := version(package)) is not None}
 
 
 def _driver() -> str | None:

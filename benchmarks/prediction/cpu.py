@@ -23,7 +23,7 @@ from benchmarks.paired import machine
 from benchmarks.prediction.models import MINILM, SMOLLM2
 from benchmarks.prediction.score import spread
 from engine.files import write_atomically
-from engine.prediction.ask import code_of_traces
+from engine.installed import own_code
 from engine.worker.tracing.truth import PHASES, measured, predicted
 from recommender.step import TrainingStep
 
@@ -116,7 +116,7 @@ def main() -> None:
     here = {name: value for name, value in machine("bitsandbytes").items() if name != "load_average"}
     content: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     known: dict[str, Any] = content.get("cells", {}) if content.get("machine") == here else {}
-    content, code = {"machine": here, "summary": {}, "cells": known}, code_of_traces()[:12]
+    content, code = {"machine": here, "summary": {}, "cells": known}, own_code()[:12]
     most = given.cells
     for key, _, _ in cells():
         cell = known.get(key, {})

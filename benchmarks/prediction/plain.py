@@ -28,7 +28,8 @@ from benchmarks.paired import machine
 from benchmarks.prediction.plain_cells import HEADS, cells
 from benchmarks.prediction.score import spread
 from engine.files import write_atomically
-from engine.prediction.ask import code_of_traces, estimate
+from engine.installed import own_code
+from engine.prediction.ask import estimate
 from engine.prediction.configured import Cannot
 from recommender.facts import Facts
 
@@ -215,7 +216,7 @@ def main() -> None:
     here = {name: value for name, value in machine().items() if name != "load_average"}
     content: dict[str, Any] = json.loads(given.file.read_text()) if given.file.exists() else {}
     known: dict[str, Any] = content.get("cells", {}) if content.get("machine") == here else {}
-    code, begun = code_of_traces()[:12], time.monotonic()
+    code, begun = own_code()[:12], time.monotonic()
     for key, config, step in cells():
         cell = known.get(key, {})
         if cell.get("code") == code or given.only not in key or time.monotonic() - begun > given.seconds:

@@ -15,7 +15,7 @@ from statistics import median
 from typing import Any
 from unittest import mock
 
-from engine.prediction.ask import code_of_traces
+from engine.installed import own_code
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, estimate
 from engine.worker.tracing.live import Live
 from recommender.errors import LoracleError
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, default=RESULTS / "prediction_gpu.json")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    content, code = json.loads(given.file.read_text()), code_of_traces()
+    content, code = json.loads(given.file.read_text()), own_code()
     known: dict[str, Any] = json.loads(given.output.read_text()) if given.output.exists() else {}
     scored_before = {r["key"]: r for r in known.get("cells", ()) if known.get("code") == code}  # else by another predictor
     rows = []

@@ -12,6 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.files import text_in
 from engine.inspection import amd, nvidia
 from engine.inspection.child import ask
 from engine.text import one_line
@@ -81,14 +82,7 @@ def _unused() -> tuple[str, ...]:
 def _intel_present(drm: Path = Path("/sys/class/drm")) -> bool:
     if sys.platform == "win32":
         return True  # only torch can tell
-    return any(_read(path) == "0x8086" for path in drm.glob("card*/device/vendor"))
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return any(text_in(path) == "0x8086" for path in drm.glob("card*/device/vendor"))
 
 
 def _told_by_torch(backend: Backend) -> tuple[tuple[Device, ...], tuple[str, ...]]:

@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.files import number_in, text_in
 from engine.text import one_line
 from recommender.facts import Device
 
@@ -79,18 +80,18 @@ def _cards(tree: Tree, smallest: int = SMALLEST) -> list[Path]:
     found = {
         path.resolve()
         for path in tree.drm.glob("card*/device")
-        if _text(path / "vendor") == VENDOR and (_number(path / "mem_info_vram_total") or 0) >= smallest
+        if text_in(path / "vendor") == VENDOR and (number_in(path / "mem_info_vram_total") or 0) >= smallest
     }
     return sorted(found, key=lambda path: path.name)
 
 
 def _device(card: Path, tree: Tree) -> Device:
-    total, used = (_number(card / f"mem_info_vram_{name}") for name in ("total", "used"))
-    degrees = next((n for p in sorted(card.glob("hwmon/hwmon*/temp1_input")) if (n := _number(p)) is not None), None)
-    unique = _text(card / "unique_id")
+    total, used = (number_in(card / f"mem_info_vram_{name}") for name in ("total", "used"))
+    degrees = next((n for p in sorted(card.glob("hwmon/hwmon*/temp1_input")) if (n := number_in(p)) is not None), None)
+    unique = text_in(card / "unique_id")
     target = _target(card, tree)
     return Device(
-        name=one_line(_text(card / "product_name") or f"AMD GPU {_text(card / 'device')}", 100),
+        name=one_line(text_in(card / "product_name") or f"AMD GPU {text_in(card / 'device')}", 100),
         memory_total=total,
         memory_free=max(total - used, 0) if total is not None and used is not None else None,
         held_by_others=used,  # this process never holds any
@@ -104,21 +105,9 @@ def _target(card: Path, tree: Tree) -> int | None:
     """The instruction set as the driver writes it, 90010 for gfx90a: multiplying bf16 needs gfx908 or gfx11."""
     minors = {path.name.removeprefix("renderD") for path in card.glob("drm/renderD*")}
     for node in tree.nodes.glob("*/properties"):
-        lines = (line.split() for line in (_text(node) or "").splitlines())
+        lines = (line.split() for line in text_in(node).splitlines())
         properties = {line[0]: line[1] for line in lines if len(line) == 2}
         target = properties.get("gfx_target_version", "")
         if properties.get("drm_render_minor") in minors and re.fullmatch("[0-9]{1,9}", target):
             return int(target)
     return None
-
-
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(errors="replace").strip() or None
-    except OSError:
-        return None
-
-
-def _number(path: Path) -> int | None:
-    text = _text(path)
-    return int(text) if text and re.fullmatch(r"[0-9]{1,18}", text) else None

@@ -9,11 +9,11 @@ import hashlib
 import json
 import os
 import time
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from engine.files import json_object, write_atomically
+from engine.installed import own_code
 from engine.userstate import state_folder
 
 DATA = "data-facts"
@@ -26,7 +26,7 @@ _LEFT_BEHIND = 3600.0
 
 def key_for(parts: dict[str, Any]) -> str:
     """The name under which facts are kept."""
-    whole = json.dumps([_code(), parts], sort_keys=True, ensure_ascii=False)
+    whole = json.dumps([own_code(), parts], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(whole.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -60,14 +60,3 @@ def _forget(folder: Path) -> None:
 
 def _folder(kind: str) -> Path:
     return state_folder() / kind
-
-
-@cache
-def _code() -> str:
-    """A fingerprint of the code that finds the facts: newer code never serves what older code found."""
-    root = Path(__file__).parents[2]
-    folders = ("engine", "engine/inspection", "engine/tables", "engine/examples", "recommender")
-    whole = hashlib.sha256()
-    for file in sorted(file for folder in folders for file in (root / folder).glob("*.py")):
-        whole.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
-    return whole.hexdigest()

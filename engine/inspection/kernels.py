@@ -2,9 +2,9 @@
 
 import json
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
+from engine.installed import version
 from engine.userstate import keep, recall
 from recommender.errors import LoracleError
 
@@ -114,11 +114,4 @@ def _is_short(error: Exception) -> bool:
 
 def _key(device: str, kernels: Kernels) -> str:
     what = [] if kernels == "nf4" else [kernels]
-    return json.dumps([device, *what, *(f"{name} {_version(name)}" for name in ("torch", "bitsandbytes"))])
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "absent"
+    return json.dumps([device, *what, *(f"{name} {version(name)}" for name in ("torch", "bitsandbytes"))])

@@ -5,6 +5,8 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
+from engine.files import number_in, text_in
+
 NO_LIMIT = 2**60
 """Bytes; cgroup v1 writes about 2^63 where there is no limit."""
 ROOT = Path("/sys/fs/cgroup")
@@ -20,12 +22,12 @@ def container_memory(root: Path = ROOT, own: Path = OWN) -> tuple[int, int]:
             limits, used, idle = ("memory.max", "memory.high"), "memory.current", "inactive_file"
         else:
             limits, used, idle = ("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file"
-        bytes_at_most = min((n for name in limits if (n := _number(group / name)) is not None), default=NO_LIMIT)
+        bytes_at_most = min((n for name in limits if (n := number_in(group / name)) is not None), default=NO_LIMIT)
         if bytes_at_most >= NO_LIMIT:
             continue
         limit = min(limit, bytes_at_most)
         # File pages that nobody uses are given back before anything is killed.
-        room = min(room, bytes_at_most - (_number(group / used) or 0) + _stat(group / "memory.stat", idle))
+        room = min(room, bytes_at_most - (number_in(group / used) or 0) + _stat(group / "memory.stat", idle))
     return limit, min(room, limit)
 
 
@@ -40,7 +42,7 @@ def promised_memory(proc: Path = Path("/proc")) -> int:
 
     What was promised to others and lies free is not to be had. `NO_LIMIT` elsewhere.
     """
-    if _number(proc / "sys/vm/overcommit_memory") != 2:
+    if number_in(proc / "sys/vm/overcommit_memory") != 2:
         return NO_LIMIT
     limit, promised = (_stat(proc / "meminfo", name) for name in ("CommitLimit:", "Committed_AS:"))
     return max(limit - promised, 0) * 1024 if limit else NO_LIMIT
@@ -53,7 +55,7 @@ def container_cores(root: Path = ROOT, own: Path = OWN) -> float | None:
         if unified:
             quota, period = _pair(group / "cpu.max")
         else:
-            quota, period = _number(group / "cpu.cfs_quota_us"), _number(group / "cpu.cfs_period_us")
+            quota, period = number_in(group / "cpu.cfs_quota_us"), number_in(group / "cpu.cfs_period_us")
         if quota is not None and period is not None and quota > 0 and period > 0:  # -1 is no limit
             found.append(quota / period)
     return min(found, default=None)
@@ -64,11 +66,7 @@ def _groups(root: Path, own: Path, controller: str) -> Iterator[tuple[Path, bool
 
     Every group above limits too; inside a container the path is often the host's, and only the base exists.
     """
-    try:
-        lines = own.read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
+    for line in text_in(own).splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers == "":
@@ -83,24 +81,14 @@ def _groups(root: Path, own: Path, controller: str) -> Iterator[tuple[Path, bool
             yield group, controllers == ""
 
 
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # "max" is no number and no limit
-        return None
-
-
 def _pair(path: Path) -> tuple[int | None, int | None]:
-    try:
-        first, second = path.read_text().split()
-        return int(first), int(second)
-    except (OSError, ValueError):
-        return None, None
+    parts = text_in(path).split()
+    return (int(parts[0]), int(parts[1])) if len(parts) == 2 and all(part.isdecimal() for part in parts) else (None, None)
 
 
 def _stat(path: Path, name: str) -> int:
-    with contextlib.suppress(OSError, ValueError):
-        for line in path.read_text().splitlines():
+    with contextlib.suppress(ValueError):
+        for line in text_in(path).splitlines():
             key, _, value = line.partition(" ")
             if key == name:
                 return int(value.removesuffix("kB"))

@@ -1,7 +1,6 @@
 """Facts about this machine: accelerators, processor, and what memory and disk are really left. No torch."""
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from engine.inspection import kernels
 from engine.inspection.hub_list import hub_cache
 from engine.inspection.limits import container_memory, process_memory, promised_memory
 from engine.inspection.processor import all_cores, own_threads, processor, share_of_core, usable_cores
+from engine.installed import version
 from recommender.facts import Device, Machine
 from recommender.variants import has_8bit_adamw
 
@@ -62,11 +62,7 @@ def _other_threads() -> tuple[str, ...]:
 
 def liger() -> str | None:
     """The version of liger-kernel, where it and the compiler that it needs are installed; nothing is imported."""
-    if importlib.util.find_spec("triton") is None:
-        return None
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        return importlib.metadata.version("liger-kernel")
-    return None
+    return version("liger-kernel") if importlib.util.find_spec("triton") is not None else None
 
 
 def _with_memory(device: Device, total: int, available: int) -> Device:

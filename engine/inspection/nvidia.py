@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from engine.files import text_in
 from engine.inspection.child import ask
 from engine.text import one_line
 from recommender.errors import LoracleError
@@ -51,11 +52,9 @@ def _unreachable(pci: Path = Path("/sys/bus/pci/devices")) -> tuple[str, ...]:
     if JETSON.exists():
         return ("The NVIDIA driver of this Jetson does not say what memory its GPU has, so no GPU is used.",)
     for device in pci.glob("*"):
-        with contextlib.suppress(OSError):
-            ours = (device / "vendor").read_text().strip() == VENDOR
-            if ours and (device / "class").read_text().startswith(DISPLAY):
-                cure = "install it, or start the container with its GPUs (`docker run --gpus all`)"
-                return (f"There is an NVIDIA GPU whose driver cannot be reached from here, so it is not used: {cure}.",)
+        if text_in(device / "vendor") == VENDOR and text_in(device / "class").startswith(DISPLAY):
+            cure = "install it, or start the container with its GPUs (`docker run --gpus all`)"
+            return (f"There is an NVIDIA GPU whose driver cannot be reached from here, so it is not used: {cure}.",)
     return ()
 
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.files import text_in
 from engine.inspection.limits import container_cores
 
 if TYPE_CHECKING:
@@ -98,14 +99,7 @@ def own_threads() -> int | None:
 @cache
 def _cores(processors: frozenset[int], system: Path = Path("/sys/devices/system/cpu")) -> int:
     """How many cores those processors are: two threads of one (SMT) share what multiplies, and count once, as for torch."""
-    return len({_text(system / f"cpu{n}/topology/thread_siblings_list") or str(n) for n in processors})
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return len({text_in(system / f"cpu{n}/topology/thread_siblings_list") or str(n) for n in processors})
 
 
 def _sysctl(name: str) -> str | None:

@@ -3,17 +3,14 @@
 Answers are kept by what they depend on: the facts, the installed libraries and this program's own code.
 """
 
-import hashlib
 import json
 import time
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
 from engine.inspection.pipes import Progress
+from engine.installed import version
 from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
 from engine.prediction.contradictory import check, ignored
@@ -150,30 +147,9 @@ def each(
 
 
 def key_of(kind: str, request: dict[str, Any]) -> str:
-    """The name under which an answer is kept: with other libraries or other code of ours it would be another one."""
-    return remembering.key_for({"kind": kind, "request": request, "code": code_of_traces(), "versions": _versions()})
-
-
-@cache
-def code_of_traces() -> str:
-    """A fingerprint of the code that traces: newer code never serves what older code found."""
-    root = Path(__file__).parents[2]
-    whole = hashlib.sha256()
-    folders = ("engine/prediction", "engine/worker", "recommender")  # all that a child computes with
-    for file in sorted(file for folder in folders for file in (root / folder).rglob("*.py")):
-        whole.update(str(file.relative_to(root)).encode() + b"\0" + file.read_bytes())
-    return whole.hexdigest()
-
-
-@cache
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in ("torch", "transformers", "peft", "bitsandbytes"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "absent"
-    return found
+    """The name under which an answer is kept: with other libraries it would be another one."""
+    versions = {name: version(name) for name in ("torch", "transformers", "peft", "bitsandbytes")}
+    return remembering.key_for({"kind": kind, "request": request, "versions": versions})
 
 
 def as_json(answer: dict[str, Any]) -> str:

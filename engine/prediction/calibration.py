@@ -4,15 +4,14 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from typing import Any, NamedTuple
 
 from engine.files import alone, write_json
 from engine.inspection import machine as here
 from engine.inspection.child import ask
+from engine.installed import own_code, version
 from engine.launch import arithmetic
-from engine.prediction.ask import code_of_traces
 from engine.userstate import recall, state_folder
 from recommender.errors import InputError
 from recommender.facts import Machine
@@ -87,7 +86,7 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
     """
     known = remembered(machine) or {}
     by = "allocator" if machine.device else "process"  # of a GPU's memory a process counts what its allocator holds
-    code = code_of_traces()
+    code = own_code()
     ours = [(name, report) for name, report in reports if report.get("predictor") == code]
     there = [(name, report) for name, report in ours if (report.get("memory") or {}).get("by", "process") == by]
     found = {}
@@ -163,7 +162,7 @@ def remembered(machine: Machine) -> dict[str, Any] | None:
     known = {name: value for name, value in found.items() if _FORMS.get(name, lambda _: True)(value)}
     then = str(known.get("torch", "")).partition("+")[0]  # the build's name behind it is not in every package's version
     gone: tuple[str, ...] = () if then in ("", _torch()) else OF_TORCH
-    if known.get("predictor") != code_of_traces():
+    if known.get("predictor") != own_code():
         gone += OF_PREDICTIONS
     return {name: value for name, value in known.items() if name not in gone}
 
@@ -188,10 +187,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
 
 
 def _torch() -> str | None:
-    try:
-        return version("torch").partition("+")[0]
-    except PackageNotFoundError:
-        return None
+    return (version("torch") or "").partition("+")[0] or None
 
 
 def _key(machine: Machine) -> str:

@@ -6,6 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from engine.files import text_in
+
 HEADS = {
     "causal_lm": ("CAUSAL_LM", "SEQ_TO_SEQ_CAUSAL_LM"),
     "classification": ("SEQUENCE_CLASSIFICATION",),
@@ -32,10 +34,7 @@ def _folder() -> Path:
 @cache
 def _text(*parts: str) -> str:
     """Of a file below `transformers/models`; empty where there is none."""
-    try:
-        return _folder().joinpath(*parts).read_text(encoding="utf-8")
-    except OSError:
-        return ""
+    return text_in(_folder().joinpath(*parts))
 
 
 def is_known(kind: str) -> bool:
@@ -115,10 +114,7 @@ def lacks_activation(kind: str, name: str, value: Any) -> bool:
     """Whether such models take the activation of their maps by that name from transformers' table, which has none called so."""
     if f"ACT2FN[config.{name}]" not in _modeling(kind):
         return False
-    try:
-        table = re.search(r"ACT2CLS = \{(.*?)\n\}", (_folder().parent / "activations.py").read_text(encoding="utf-8"), re.DOTALL)
-    except OSError:
-        return False
+    table = re.search(r"ACT2CLS = \{(.*?)\n\}", text_in(_folder().parent / "activations.py"), re.DOTALL)
     return table is not None and (not isinstance(value, str) or f'\n    "{value}":' not in table[1])
 
 
@@ -163,8 +159,5 @@ def positions(kind: str, config: dict[str, Any]) -> int | None:
 def rope_kinds(kind: str) -> str:
     """Text in which every kind of rotation that such models know stands in quotes; empty where it is not known."""
     name = kind.replace("-", "_")
-    try:
-        usual = (_folder().parent / "modeling_rope_utils.py").read_text(encoding="utf-8")
-    except OSError:
-        return ""
-    return usual + _text(name, f"configuration_{name}.py") + _text(name, f"modeling_{name}.py")
+    usual = text_in(_folder().parent / "modeling_rope_utils.py")
+    return usual and usual + _text(name, f"configuration_{name}.py") + _text(name, f"modeling_{name}.py")

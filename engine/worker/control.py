@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from engine.files import number_in
+
 LOOKS_EVERY = 0.2
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)
 PATIENCE = 2.0
@@ -92,10 +94,8 @@ class Control:
     @property
     def stop_at(self) -> int | None:
         """The step after which to pause (file `stop-at`), with a checkpoint and scores of the validation rows."""
-        try:
-            return max(int((self._folder / "stop-at").read_text(encoding="utf-8")), 1)
-        except (OSError, ValueError):
-            return None
+        step = number_in(self._folder / "stop-at")
+        return None if step is None else max(step, 1)
 
     def take_save(self) -> bool:
         """Whether a checkpoint was asked for; the request is used up."""

@@ -10,10 +10,10 @@ import torch
 
 from engine.events import Event, read_events
 from engine.files import folder_size, read_json, write_json
+from engine.installed import own_code
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
 from engine.metrics.measures import Measure
-from engine.prediction.ask import code_of_traces
 from engine.rows import Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
@@ -88,7 +88,7 @@ def write(
                 "peak": max(memory_peak(), log.memory),  # of this worker, or what an earlier one of the run has shown
                 "by": counted_by(),
             },
-            "predictor": code_of_traces(),
+            "predictor": own_code(),
             **in_report(log, training["total_steps"], expected),
             "fit": {**fit, "validation_loss": chosen_by},
             **{k: training[k] for k in ("steps", "total_steps", "best_step", "stopped_early", "lost", "left_out")},

@@ -2,13 +2,13 @@
 
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from engine.worker.token_rows import digest_of
 
 if TYPE_CHECKING:  # a worker looks at versions before it imports its libraries, without those that it has no use for
-    from engine.worker.tasks.base import Encoded
+    from engine.installed import version
+from engine.worker.tasks.base import Encoded
 
 PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
@@ -34,14 +34,8 @@ def environment_note(train: "Encoded") -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of Python and of what computes; torch is not imported for it."""
-    return {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:  # Loracle's own, where its folder is merely on the path
-        return "not installed"
+    # Loracle's own has none where its folder is merely on the path.
+    return {"python": platform.python_version()} | {name: version(name) or "not installed" for name in PACKAGES}
 
 
 def compare(note: dict[str, Any], train: "Encoded") -> str:

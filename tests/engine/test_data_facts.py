@@ -14,6 +14,7 @@ from engine.inspection.data import inspect_data
 from engine.inspection.duplicates import Alike
 from engine.inspection.language import language_of
 from engine.inspection.suspicious import leak_in_text
+from engine.installed import own_code
 from recommender.errors import InputError
 from recommender.facts import DataFacts
 
@@ -308,14 +309,14 @@ def test_another_file_option_tokenizer_or_code_is_looked_at_anew(
     with Path(reviews).open("a") as file:
         file.write('{"text": "one more", "label": 1}\n')
     assert looked(reviews).rows == 41
-    monkeypatch.setattr(cache, "_code", lambda: "newer")
+    monkeypatch.setattr(cache, "own_code", lambda: "newer")
     inspect_data({"train": reviews})
     assert len(kept()) == 6
 
 
 @pytest.mark.parametrize("name", ["splitting.py", "largest.py"])
 def test_code_that_deals_out_rows_or_lists_lengths_is_looked_at_too(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = cache._code.__wrapped__
+    code = own_code.__wrapped__
     before, read = code(), Path.read_bytes
     monkeypatch.setattr(Path, "read_bytes", lambda file: read(file) + b"#" * (file.name == name))
     assert code() != before

@@ -10,6 +10,7 @@ from unittest.mock import Mock
 import pytest
 from pydantic import ValidationError
 
+from engine import installed
 from engine.inspection.cache import remember
 from engine.inspection.machine import only_device
 from engine.prediction import ask, calibration
@@ -32,7 +33,7 @@ CONFIG = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 6, "num_attention_heads": 4, "vocab_size": 1000,
     "intermediate_size": 128,
 }  # fmt: skip
-OURS = {"predictor": ask.code_of_traces()}
+OURS = {"predictor": installed.own_code()}
 """What a report of a run says whose predictions came from this code."""
 STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head": "causal_lm"}
 
@@ -325,7 +326,7 @@ def test_runs_that_older_code_predicted_say_nothing_of_this_one(tmp_path: Path, 
     assert learn(machine, older)["runs"] == ({}, {}, {})
     assert learn(machine, runs)["runs"].now == {"full": 0.91}
     calibration._keep(machine, {"bandwidth": 1e10})
-    monkeypatch.setattr(calibration, "code_of_traces", lambda: "newer")
+    monkeypatch.setattr(calibration, "own_code", lambda: "newer")
     assert remembered(machine) == {"bandwidth": 1e10}, "what was learned goes with the code, what was measured stays"
     assert learn(machine, runs)["runs"] == ({}, {}, {})
 

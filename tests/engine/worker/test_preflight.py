@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.events import read_events
 from engine.files import sha256_of
-from engine.prediction.ask import code_of_traces
+from engine.installed import own_code
 from engine.rundir import RunDirectory
 from engine.worker import preflight, session
 from engine.worker.batches import cut
@@ -253,7 +253,7 @@ def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str
     assert kinds.index("preflight") < kinds.index("step")
     report = run.report() or {}
     assert report["memory"]["probed"] == found["probed"] <= report["memory"]["peak"]
-    assert report["predictor"] == code_of_traces(), "else calibrate learns nothing of it"
+    assert report["predictor"] == own_code(), "else calibrate learns nothing of it"
     assert run.state().preflight["disk"] == found["disk"]
 
 
