@@ -42,8 +42,6 @@ def plans(
     methods: Sequence[str],
     seeds: Sequence[int],
     folds: int | None = None,
-    train_rows: int | None = None,
-    eval_rows: int | None = None,
     assignments: Sequence[str] = (),
     anyway: bool = False,
 ) -> dict[str, Plan]:
@@ -72,8 +70,6 @@ def plans(
             model,
             data,
             method=method,
-            train_rows=train_rows,
-            eval_rows=eval_rows,
             assignments=[*shared, *assignments],
             anyway=anyway,
         )

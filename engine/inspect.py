@@ -63,6 +63,10 @@ class DataInspection:
     """What parts several labels in one value: a character, or `list` for a list written out."""
     drop_conflicts: bool = False
     """Whether training rows whose text also appears with another label are left out."""
+    train_rows: int | None = None
+    eval_rows: int | None = None
+    """Of a sample, as it was asked for; `None` for all."""
+    split_seed: int = 0
 
 
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
@@ -177,6 +181,9 @@ def inspect_data(
         splits=answer["splits"],
         label_separator=answer["label_separator"],
         drop_conflicts=drop_conflicts,
+        train_rows=train_rows,
+        eval_rows=eval_rows,
+        split_seed=split_seed,
     )
 
 

@@ -77,8 +77,6 @@ def planned(
     methods: Sequence[str] | None = None,
     share: float = 0.1,
     seed: int = 1,
-    train_rows: int | None = None,
-    eval_rows: int | None = None,
     assignments: Sequence[str] = (),
     own: Mapping[str, Sequence[str]] | None = None,
     anyway: bool = False,
@@ -107,8 +105,6 @@ def planned(
             data,
             method=method,
             seed=seed,
-            train_rows=train_rows,
-            eval_rows=eval_rows,
             assignments=[*of_method[method], *batches],
             anyway=anyway,
         )

@@ -1,6 +1,6 @@
 """From a recommendation to the plan of a run."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,9 +43,6 @@ def plan_for(
     *,
     method: str | None = None,
     seed: int = 1,
-    train_rows: int | None = None,
-    eval_rows: int | None = None,
-    split_seed: int = 0,
     assignments: Sequence[str] = (),
     anyway: bool = False,
 ) -> Plan:
@@ -60,15 +57,7 @@ def plan_for(
     check_task(data.facts.task, model.facts.family)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check_advice(recommendation, chosen, anyway=anyway)
-    return plan_with(
-        recommendation,
-        chosen,
-        model,
-        data,
-        {"seed": seed, "train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed},
-        assignments=assignments,
-        overrides=overrides,
-    )
+    return plan_with(recommendation, chosen, model, data, seed=seed, assignments=assignments, overrides=overrides)
 
 
 def plan_with(
@@ -76,21 +65,17 @@ def plan_with(
     chosen: Candidate,
     model: ModelInspection,
     data: DataInspection,
-    choices: Mapping[str, Any] | None = None,
     *,
+    seed: int = 1,
     assignments: Sequence[str] = (),
     overrides: Sequence[str] = (),
 ) -> Plan:
-    """The plan for `chosen` with `choices` of rows and seeds and `assignments` put in, whether it may run or not.
+    """The plan for `chosen` with `assignments` put in, whether it may run or not.
 
     Raises:
         InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
     """
-    content = _content(recommendation, chosen, model, data)
-    for name, value in (choices or {}).items():
-        (content if name in content else content["data"])[name] = value
-    if data.facts.eval_rows is None:
-        content["data"]["eval_rows"] = None  # of a split that was there and could not be used
+    content = _content(recommendation, chosen, model, data) | {"seed": seed}
     changed = plan_file.set_fields(content, list(assignments))
     for name, flag in FLAGS.items():
         if _at(changed, name) != _at(content, name):
@@ -147,12 +132,12 @@ def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInsp
             "eval": data.eval_path,
             **_reading(data),
             "labels": list(facts.labels or ()),
-            "train_rows": None,
-            "eval_rows": None,
+            "train_rows": data.train_rows,
+            "eval_rows": data.eval_rows if facts.eval_rows is not None else None,  # else of a split that could not be used
             "validation_rows": settings.validation_rows,
             "held_out_rows": settings.held_out_rows if facts.eval_rows is None else None,
             "drop_conflicts": data.drop_conflicts,
-            "split_seed": 0,
+            "split_seed": data.split_seed,
             "train_fingerprint": data.fingerprint,
             "eval_fingerprint": data.eval_fingerprint,
         },

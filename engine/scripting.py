@@ -57,9 +57,6 @@ def plan(
             rows,
             method=method,
             seed=seed,
-            train_rows=data_options.get("train_rows"),
-            eval_rows=data_options.get("eval_rows"),
-            split_seed=data_options.get("split_seed", 0),
             assignments=said,
             anyway=anyway,
         )

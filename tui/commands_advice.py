@@ -204,8 +204,6 @@ def _plan(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan
         look.data,
         method=given.method,
         seed=given.seed,
-        train_rows=given.train_rows,
-        eval_rows=given.eval_rows,
         assignments=given.assignments,
         anyway=given.anyway,
     )

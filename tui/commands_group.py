@@ -46,8 +46,6 @@ def compare(given: argparse.Namespace) -> int:
         methods=given.methods or [m for m in METHODS if advice.candidate(m).fits],
         seeds=given.seeds,
         folds=given.folds,
-        train_rows=given.train_rows,
-        eval_rows=given.eval_rows,
         assignments=given.assignments,
         anyway=given.anyway,
     )
@@ -77,8 +75,6 @@ def pilot(given: argparse.Namespace) -> int:
         methods=given.methods,
         share=given.share,
         seed=given.seed,
-        train_rows=given.train_rows,
-        eval_rows=given.eval_rows,
         assignments=given.assignments,
         anyway=given.anyway,
     )

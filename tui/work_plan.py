@@ -117,7 +117,6 @@ def plan_with(advice: Advice, method: str, assignments: list[str]) -> "Plan":
         advice.recommendation.candidate(method),
         advice.model,
         advice.data,
-        {"train_rows": advice.draft.train_rows, "eval_rows": advice.draft.eval_rows},
         assignments=settings.assignments(assignments, has_plan=False),
     )
 

@@ -37,8 +37,6 @@ def plan_of(advice: Advice, method: str, *, anyway: bool, model: "ModelInspectio
         model or advice.model,
         advice.data,
         method=method,
-        train_rows=advice.draft.train_rows,
-        eval_rows=advice.draft.eval_rows,
         assignments=settings.assignments(advice.draft.assignments(method), has_plan=False),
         anyway=anyway,
     )
@@ -152,8 +150,6 @@ def _pilot(advice: Advice, model: "ModelInspection") -> "Planned":
         model,
         advice.data,
         advice.facts,
-        train_rows=advice.draft.train_rows,
-        eval_rows=advice.draft.eval_rows,
         assignments=settings.assignments([], has_plan=False),
         own={method: advice.draft.assignments(method) for method in advice.draft.settings},
     )

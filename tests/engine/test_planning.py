@@ -41,7 +41,7 @@ FEW = {"rows": 40, "unique_rows": 40, "label_counts": [20, 20], "tokens_total": 
 
 def test_the_plan_says_everything_that_repeats_the_run() -> None:
     advice, model, data = situation()
-    plan = plan_for(advice, model, data, seed=7, train_rows=500, eval_rows=200)
+    plan = plan_for(advice, model, replace(data, train_rows=500, eval_rows=200), seed=7)
     assert plan.method == advice.verdict
     assert plan.seed == 7
     assert plan.model.model_dump() == {"id": "/models/x", "revision": None, "fingerprint": "f" * 64}
@@ -52,7 +52,7 @@ def test_the_plan_says_everything_that_repeats_the_run() -> None:
     assert plan.overrides == []
     assert parse(dump(plan)) == plan
     advice, model, data = situation(data={"eval_rows": None})  # its own split could not be used
-    assert plan_for(advice, model, data, eval_rows=200).data.eval_rows is None
+    assert plan_for(advice, model, replace(data, eval_rows=200)).data.eval_rows is None
 
 
 def test_another_method_than_the_recommended_runs_and_is_recorded() -> None:
@@ -111,7 +111,7 @@ def test_a_run_of_another_length_warms_up_for_the_same_share_of_it() -> None:
     assert short.warmup_steps == pytest.approx(usual.warmup_steps / usual.epochs, abs=1)
     own = plan_for(advice, model, data, assignments=["epochs=1", "warmup_steps=7"])
     assert own.warmup_steps == 7
-    fewer = plan_for(advice, model, data, train_rows=500)
+    fewer = plan_for(advice, model, replace(data, train_rows=500))
     assert steps_of(fewer, data.facts) < 0.6 * steps_of(usual, data.facts)
 
 
