@@ -4,11 +4,11 @@ import os
 import platform
 from typing import TYPE_CHECKING, Any
 
+from engine.installed import version
 from engine.worker.token_rows import digest_of
 
 if TYPE_CHECKING:  # a worker looks at versions before it imports its libraries, without those that it has no use for
-    from engine.installed import version
-from engine.worker.tasks.base import Encoded
+    from engine.worker.tasks.base import Encoded
 
 PACKAGES = ("loracle", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers")
 
