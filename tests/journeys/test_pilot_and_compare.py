@@ -57,6 +57,7 @@ def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
 ) -> None:
     rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
     short = ("--set", "epochs=3", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
+    short += ("--set", "effective_batch=4")  # so many steps that none of the runs is over before it is looked at
     said = ",".join(map(str, seeds))
     first = start_loracle("compare", "--model", tiny, *rows, *short, "--methods", "full,lora", "--seeds", said, "--runs", "runs")
     group, run = training(tmp_path / "runs", "full-1")

@@ -1,6 +1,7 @@
 """Asking a result and its base, side by side: in this process, and through the child."""
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,11 +126,21 @@ def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> No
     assert said[2]["tuned"]["text"]
 
 
-async def test_the_child_answers_and_says_when_it_is_gone(finished: Finished) -> None:
-    asking = Asking(finished("lora"))
+async def test_the_child_answers_and_says_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for it; the app's journey asks a real one."""
+    script = tmp_path / "python"
+    said = ['{"ready": true, "system": "Be brief."}', "read line", '{"id": 0, "text": "of an earlier question"}']
+    said += ['{"id": 1, "side": "base", "partial": "so"}', '{"id": 1, "base": {}, "tuned": {"text": "so far"}}', "read line"]
+    script.write_text("#!/bin/sh\n" + "".join(f"{line}\n" if line == "read line" else f"echo '{line}'\n" for line in said))
+    script.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(script))
+    (tmp_path / "model").mkdir()
+    asking, told = Asking(RunDirectory(tmp_path)), []
     await asking.start()
-    found = await asking.ask("charged twice \x1b[31m", silent)
-    assert found["tuned"]["text"] in split(asking.run.plan().data).labels
+    assert asking.system == "Be brief."
+    found = await asking.ask("charged twice \x1b[31m", lambda side, words: told.append((side, words)))
+    assert found["tuned"]["text"] == "so far"
+    assert told == [("base", "so")]
     await asking.close()
     with pytest.raises(InputError, match=r"ended|gone"):
         await asking.ask("again", silent)

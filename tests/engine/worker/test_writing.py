@@ -28,6 +28,7 @@ from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
+from engine.worker.tasks import written
 from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.registry import task_of
@@ -39,6 +40,14 @@ from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
 
 Here = Callable[..., RunDirectory]
+FEW = 16
+
+
+@pytest.fixture
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so few tokens: a model that knows nothing would write all it may, and half of such a run's time."""
+    monkeypatch.setattr(written, "ANSWER_TOKENS", FEW)
+    monkeypatch.setattr(samples, "SAMPLE_TOKENS", FEW)
 
 
 # The step
@@ -106,6 +115,7 @@ def test_a_model_that_reads_both_ways_is_refused(tiny: Path, run_here: Here) -> 
 # Runs
 
 
+@pytest.mark.usefixtures("short_answers")
 @pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.faults), "qlora"])
 def test_a_run_from_plan_to_a_model_that_its_card_loads(
     tiny_chat: Path, run_here: Here, method: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -140,12 +150,13 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     spoken = next(m for m in split(run.plan().data, "chat").held_out.items or () if m["messages"][-2]["content"] == question)
     source = code[1].replace('[{"role": "user", "content": "a question"}]', repr(spoken["messages"][:-1]))
     capsys.readouterr()
-    exec(source.replace("max_new_tokens=200", f"max_new_tokens={timing.SAMPLE_TOKENS}"), {})
+    exec(source.replace("max_new_tokens=200", f"max_new_tokens={FEW}"), {})
     assert capsys.readouterr().out.strip() == report["samples"][0]["after"]
     saved = load_tokenizer(str(run.model))
     assert saved.chat_template == load_tokenizer(str(tiny_chat)).chat_template
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_mixed_precision_holds_in_the_packed_step_too_and_only_preflight_reads_all_of_every_row(
     tiny_chat: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +181,7 @@ def test_mixed_precision_holds_in_the_packed_step_too_and_only_preflight_reads_a
     assert not all(whole)
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_settings_of_writing_that_transformers_would_not_save_again_cost_no_run(
     tiny_chat: Path, run_here: Here, tmp_path: Path
 ) -> None:
@@ -196,6 +208,7 @@ def tiny_experts(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return folder
 
 
+@pytest.mark.usefixtures("short_answers")
 @pytest.mark.parametrize(("model", "method"), [("tiny_chat", "lora"), ("tiny_experts", "lora"), ("tiny_experts", "full")])
 def test_a_killed_run_goes_on_to_the_very_same_model(
     run_here: Here, tmp_path: Path, request: pytest.FixtureRequest, model: str, method: str
@@ -218,6 +231,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
     assert {k: second[k] for k in ("scores", "gains", "samples")} == {k: first[k] for k in ("scores", "gains", "samples")}
 
 
+@pytest.mark.usefixtures("short_answers")
 def test_raw_text_trains_by_pieces(tiny_chat: Path, run_here: Here, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()]
     file = tmp_path / "texts.jsonl"
