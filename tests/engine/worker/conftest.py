@@ -44,6 +44,19 @@ def _multiplies_as_before() -> Iterator[None]:
     products._taken.clear()
 
 
+SHORT = 16
+
+
+@pytest.fixture
+def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of so few tokens: a model that knows nothing would write all it may, half of such a run's time."""
+    from engine.worker import samples
+    from engine.worker.tasks import written
+
+    monkeypatch.setattr(written, "ANSWER_TOKENS", SHORT)
+    monkeypatch.setattr(samples, "SAMPLE_TOKENS", SHORT)
+
+
 def card_code(run: RunDirectory) -> tuple[str, str]:
     """The code in the model's card: what loads the model, and what uses it."""
     (code,) = re.findall(r"```python\n(.*?)```", (run.model / "README.md").read_text(), re.DOTALL)

@@ -27,6 +27,7 @@ from recommender.plan import Plan
 from tests.engine.worker.works import plan_of
 from tui.merge_words import merged_words
 
+pytestmark = pytest.mark.usefixtures("short_answers")
 MakePlan = Callable[..., Plan]
 Here = Callable[..., RunDirectory]
 VARIANTS: dict[str, dict[str, Any]] = {

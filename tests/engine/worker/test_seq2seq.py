@@ -29,6 +29,7 @@ from recommender.plan import Plan
 from recommender.timing import ANSWERS
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
+pytestmark = pytest.mark.usefixtures("short_answers")
 Here = Callable[..., RunDirectory]
 WORDS = "parcel late refund broken screen order invoice password".split()  # noqa: SIM905
 

@@ -28,7 +28,6 @@ from engine.worker.control import StopNow
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
-from engine.worker.tasks import written
 from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.registry import task_of
@@ -36,19 +35,11 @@ from recommender import timing
 from recommender.errors import InputError
 from recommender.plan import Plan
 from recommender.timing import SAMPLES_SECONDS
+from tests.engine.worker.conftest import SHORT
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
 
 Here = Callable[..., RunDirectory]
-FEW = 16
-
-
-@pytest.fixture
-def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of so few tokens: a model that knows nothing would write all it may, and half of such a run's time."""
-    monkeypatch.setattr(written, "ANSWER_TOKENS", FEW)
-    monkeypatch.setattr(samples, "SAMPLE_TOKENS", FEW)
-
 
 # The step
 
@@ -150,7 +141,7 @@ def test_a_run_from_plan_to_a_model_that_its_card_loads(
     spoken = next(m for m in split(run.plan().data, "chat").held_out.items or () if m["messages"][-2]["content"] == question)
     source = code[1].replace('[{"role": "user", "content": "a question"}]', repr(spoken["messages"][:-1]))
     capsys.readouterr()
-    exec(source.replace("max_new_tokens=200", f"max_new_tokens={FEW}"), {})
+    exec(source.replace("max_new_tokens=200", f"max_new_tokens={SHORT}"), {})
     assert capsys.readouterr().out.strip() == report["samples"][0]["after"]
     saved = load_tokenizer(str(run.model))
     assert saved.chat_template == load_tokenizer(str(tiny_chat)).chat_template
