@@ -9,24 +9,16 @@ import pytest
 from engine.inspect import DataInspection, inspect_data
 from engine.inspection.hub_data import chosen_files
 from recommender.errors import InputError, Refused
+from tests.engine.away import NOWHERE, fetches_here, no_hub  # noqa: F401  # pytest takes fixtures by their names
 from tests.hub import Hub, Repository, serving
 
-NOWHERE = "http://127.0.0.1:9"
 TRAIN = "text,label\n" + "".join(f"a text number {i},{'ab'[i % 2]}\n" for i in range(30))
 TEST = "text,label\nanother text,a\nyet another,b\n"
 
 
-@pytest.fixture(autouse=True)
-def no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache and a hub that cannot be reached."""
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
-    for name in ("HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-
-
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def far_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Which children ask."""
     files = {
         "README.md": b"---\nlicense: mit\n---\n",
         "rows.py": b"raise SystemExit('a loading script was run')",
@@ -40,6 +32,12 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.fixture
+def hub(far_hub: Hub, fetches_here: None) -> Hub:  # noqa: F811
+    """Which is asked in this very process."""
+    return far_hub
+
+
 def rows(hub: Hub) -> Repository:
     return hub.datasets["org/rows"]
 
@@ -48,12 +46,12 @@ def looked(name: str = "org/rows", **options: Any) -> DataInspection:
     return inspect_data(name, **options)
 
 
-def test_a_data_set_is_fetched_once_and_then_found_without_a_network(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_data_set_is_fetched_once_and_then_found_without_a_network(far_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     first = looked()
     assert (first.facts.rows, first.facts.eval_rows, first.facts.format) == (60, 2, "csv")
     assert Path(first.path).name == "train-0000*-of-00002.csv"
     assert set(first.splits) == {"train", "test"}
-    assert not any("rows.py" in path for path in hub.asked)
+    assert not any("rows.py" in path for path in far_hub.asked)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     assert looked() == first
     assert looked(first.path, eval=first.eval_path).facts == first.facts
@@ -100,6 +98,7 @@ def test_a_download_that_the_disk_cannot_hold_is_refused(hub: Hub) -> None:
         looked()
 
 
+@pytest.mark.usefixtures("fetches_here")
 def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="no such file or folder, and the hub cannot be reached"):
         looked("org/rows")
@@ -108,6 +107,7 @@ def test_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
         looked("org/rows")
 
 
+@pytest.mark.usefixtures("fetches_here")
 def test_what_looks_like_a_path_is_never_looked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)

@@ -9,14 +9,15 @@ import pytest
 from engine import inspect as subject
 from recommender.errors import InputError, Refused
 from recommender.plan import ModelChoice
-from tests.engine.away import NOWHERE, complaint, no_hub  # noqa: F401  # pytest takes fixtures by their names
+from tests.engine.away import NOWHERE, complaint, fetches_here, no_hub  # noqa: F401  # pytest takes fixtures by their names
 from tests.hub import Hub, Repository, serving
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+def far_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    """Which children ask."""
     header = json.dumps({"embeddings.w": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]}}).encode()
     tiny = {
         "config.json": b'{"model_type": "bert", "num_hidden_layers": 1}',
@@ -39,21 +40,27 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         yield hub
 
 
+@pytest.fixture
+def hub(far_hub: Hub, fetches_here: None) -> Hub:  # noqa: F811
+    """Which is asked in this very process."""
+    return far_hub
+
+
 def tiny(hub: Hub) -> Repository:
     return hub.models["org/tiny"]
 
 
 def test_a_hub_model_is_downloaded_once_and_then_found_without_a_network(
-    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    far_hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[tuple[int, int, str]] = []
     first = subject.inspect_model("org/tiny", progress=lambda *told: heard.append(told))
-    fetched = sum(len(tiny(hub).files[name]) for name in ("config.json", "model.safetensors", "README.md"))
+    fetched = sum(len(tiny(far_hub).files[name]) for name in ("config.json", "model.safetensors", "README.md"))
     assert heard[-1] == (fetched, fetched, "bytes to download")
-    assert first.revision == tiny(hub).commit
+    assert first.revision == tiny(far_hub).commit
     assert (first.facts.id, first.facts.parameters, first.facts.license) == ("org/tiny", 4, "mit")
     assert not (Path(first.path) / "pytorch_model.bin").exists()
-    assert not any(path.endswith(".bin") for path in hub.asked)
+    assert not any(path.endswith(".bin") for path in far_hub.asked)
     monkeypatch.setenv("HF_ENDPOINT", NOWHERE)
     assert subject.inspect_model("org/tiny") == first
     from engine.worker.modeling import model_folder  # what trains finds it too, though not every file of it was fetched

@@ -123,21 +123,10 @@ def test_an_unknown_hub_id_offline(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "HF_HUB_OFFLINE is set" in complaint("no-such-org/no-such-model")
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "said"),
-    [
-        ("empty.csv", b"", "is empty"),
-        ("one.csv", b"text\na\nb\n", "has one column only"),
-        ("label.csv", b"text,label\na good one,x\nb fine one,x\n", "every row has the label x"),
-        ("cyrillic.csv", "text,label\nпривет,да\n".encode("cp1251"), "is not UTF-8"),
-    ],
-)
-def test_unusable_files_through_the_child(tmp_path: Path, name: str, content: bytes, said: str) -> None:
-    (tmp_path / name).write_bytes(content)
-    with pytest.raises(InputError) as caught:
-        subject.inspect_data(str(tmp_path / name))
-    assert name in caught.value.message
-    assert said in caught.value.message
+def test_an_unusable_file_through_the_child(tmp_path: Path) -> None:
+    (tmp_path / "cyrillic.csv").write_bytes("text,label\nпривет,да\n".encode("cp1251"))
+    with pytest.raises(InputError, match=r"cyrillic\.csv.* is not UTF-8") as caught:
+        subject.inspect_data(str(tmp_path / "cyrillic.csv"))
     assert caught.value.exit == Exit.USAGE
 
 

@@ -23,6 +23,7 @@ PATIENCE = 100.0
 
 def _work_here(run: RunDirectory, plan: Plan, waiting: object) -> None:
     from engine.worker import __main__ as worker
+    from engine.worker import products
     from engine.worker.control import Control
 
     write_json(run.path / "worker.json", processes.this())
@@ -31,6 +32,7 @@ def _work_here(run: RunDirectory, plan: Plan, waiting: object) -> None:
         warnings.simplefilter("ignore")  # of the libraries among themselves
         events.write("end", **worker._work(run, events, Control(run.control)))
     events.close()
+    products._taken.clear()  # its library of products was this run's
 
 
 @pytest.fixture(params=["here", pytest.param("apart", marks=pytest.mark.faults)])
