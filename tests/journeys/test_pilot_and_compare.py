@@ -56,8 +56,9 @@ def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
     tiny: Path, start_loracle: Background, loracle: Command, tmp_path: Path, seeds: list[int]
 ) -> None:
     rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
-    short = ("--set", "epochs=3", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
-    short += ("--set", "effective_batch=4")  # so many steps that none of the runs is over before it is looked at
+    # Small batches: so many steps that no run is over before it is looked at.
+    settings = ("epochs=3", "effective_batch=4", "max_length=32", "early_stopping=false")
+    short = [*(word for setting in settings for word in ("--set", setting)), "--anyway"]
     said = ",".join(map(str, seeds))
     first = start_loracle("compare", "--model", tiny, *rows, *short, "--methods", "full,lora", "--seeds", said, "--runs", "runs")
     group, run = training(tmp_path / "runs", "full-1")
