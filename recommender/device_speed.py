@@ -2,6 +2,7 @@
 
 import re
 
+from recommender import laptops
 from recommender.facts import Facts, Machine
 from recommender.recommendation import Precision
 
@@ -83,7 +84,8 @@ PUBLISHED_FLOPS: tuple[tuple[str, float], ...] = (
     ("2060", 26e12),
     ("1660", 10e12),
     ("1650", 6e12),
-    ("A770", 70e12),
+    ("A770", 137e12),
+    ("A750", 117e12),
 )
 """Dense 16-bit tensor throughput with fp32 accumulation, from the vendors' data sheets, operations per second; an A800
 and an H800 compute as an A100 and an H100 do. Of an MI250 one die, which is what torch sees as a device. A T4's 65 last until its
@@ -161,10 +163,12 @@ FP32_FLOPS: tuple[tuple[str, float], ...] = (
     ("1050", 1.9e12),
     ("M60", 4.8e12),
     ("K80", 4.1e12),
+    ("A770", 19.7e12),
+    ("A750", 17.2e12),
 )
-"""In fp32, from NVIDIA's data sheets (of a K80 and an M60 one of the two chips). Not TF32, which torch leaves off unless it is
-asked for. Pascal's and older ones have no tensor cores: where they are in no other table, products of 16 bit are taken to be as
-fast."""
+"""In fp32, from the vendors' data sheets (of a K80 and an M60 one of the two chips). Not TF32, which torch leaves off unless it
+is asked for. Pascal's and older ones have no tensor cores: where they are in no other table, products of 16 bit are taken to be
+as fast."""
 SLOWER_IN_FP32 = 4
 """Times, on devices whose fp32 speed is in no table."""
 APPLE_FLOPS: tuple[tuple[str, float], ...] = (("Ultra", 27e12), ("Max", 14e12), ("Pro", 7e12), ("", 4e12))
@@ -185,11 +189,16 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     if machine.backend == "mps":
         return next(flops for key, flops in APPLE_FLOPS if key in name), False
     # A name ends where its digits end: an RTX A1000 is no A100.
-    wide = _published(FP32_FLOPS, name)
-    published = _published(PUBLISHED_FLOPS, name) or wide or UNKNOWN_FLOPS
+    wide = laptops.flops_of(name, narrow=False) or _published(FP32_FLOPS, name)
+    published = laptops.flops_of(name, narrow=True) or _published(PUBLISHED_FLOPS, name) or wide or UNKNOWN_FLOPS
     if precision == "fp32":
         published = wide or published / SLOWER_IN_FP32
-    return published * mig_share(name), False
+    return published * mig_share(name) * laptops.share_of(name), False
+
+
+def with_least_power(machine: Machine) -> float:
+    """Times as long as its name says a step may take on a device whose power is its maker's choice, a laptop's; 1 elsewhere."""
+    return laptops.with_least_power((machine.device.name or "") if machine.device else "")
 
 
 def mig_share(name: str) -> float:

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from recommender import kernels, traced
 from recommender.counting import counted_rows, is_labelled, rows_of, split_of
-from recommender.device_speed import device_flops
+from recommender.device_speed import device_flops, with_least_power
 from recommender.facts import DataFacts, Facts
 from recommender.footprint import checkpoint_bytes, trained_parameters
 from recommender.largest import largest_micro_batch
@@ -162,7 +162,7 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
     calibrated = calibrated and training >= starts[0] / devices  # nobody has measured this machine's host
     training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
-    low, high = (0.6, 1.7) if calibrated else (0.4, 2.5)
+    low, high = (0.6, 1.7) if calibrated else (0.4, 2.5 * with_least_power(facts.machine))
     tried = traced.tried(facts, method, settings.precision, settings.gradient_checkpointing)
     if tried is not None and settings.trained == "all" and devices == 1:
         trained, scored = pass_tokens * share * settings.epochs, pass_tokens * passes

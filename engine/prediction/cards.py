@@ -3,6 +3,7 @@
 import re
 from typing import NamedTuple
 
+from recommender import laptops
 from recommender.device_speed import mig_share
 from recommender.facts import Machine
 
@@ -130,7 +131,10 @@ def known_of(machine: Machine) -> tuple[Known, bool]:
     name = (device.name or "") if device else ""
     found = next((k for key, k in _CARDS if re.search(rf"(?<!\d){key}(?!\d)", name, re.IGNORECASE)), None)
     known = found or _USUAL
-    part = mig_share(name)
+    chip = laptops.chip_of(name)
+    if chip is not None:
+        known = known._replace(processors=chip.cores // 128, bandwidth=chip.bandwidth)
+    part = mig_share(name) * laptops.share_of(name)
     known = known._replace(processors=max(int(part * known.processors), 1), bandwidth=part * known.bandwidth)
     if device is not None and device.compute_capability is not None:
         known = known._replace(capability=device.compute_capability)

@@ -17,7 +17,7 @@ from engine.prediction import ask, calibration
 from engine.prediction.allocator import Unpooled
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, measure, remembered
-from engine.prediction.cards import known_of, reached_of
+from engine.prediction.cards import Known, known_of, reached_of
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
@@ -174,6 +174,8 @@ def test_a_card_is_known_however_it_is_written() -> None:
     for name in ("NVIDIA GeForce RTX 4090", "rtx4090", "4090"):
         known, named = known_of(Machine.model_validate({"devices": [{"name": name}]}))
         assert (named, known.capability) == (True, (8, 9))
+    known, named = known_of(Machine.model_validate({"devices": [{"name": "NVIDIA GeForce RTX 4070 Laptop GPU"}]}))
+    assert (named, known) == (True, Known((8, 9), 36, 0.256e12))
     for told in ([7, 5], 7.5, "7.5"):
         device = {"name": "a card of next year", "compute_capability": told}
         assert known_of(Machine.model_validate({"devices": [device]}))[0].capability == (7, 5)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from recommender.decide import recommend
 from recommender.device_speed import device_flops
 from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts
 from recommender.names import size_in_name
+from recommender.recommendation import Hours
 from recommender.shape import shape_of
 
 
@@ -50,11 +52,37 @@ def test_a_name_ends_where_its_digits_end() -> None:
         ("NVIDIA RTX A2000", 8, 32),
         ("NVIDIA RTX 4000 SFF Ada Generation", 19.2, 77),
         ("NVIDIA A2", 4.5, 18),
+        ("Intel(R) Arc(TM) A770 Graphics", 19.7, 137),
     ],
 )
 def test_cards_are_as_fast_in_fp32_as_their_data_sheets_say(name: str, wide: float, half: float) -> None:
     assert flops(name, precision="fp32") == pytest.approx(wide * 1e12)
     assert flops(name, precision="fp16-mixed") == pytest.approx(half * 1e12)
+
+
+@pytest.mark.parametrize(
+    ("name", "of_desktop", "longest"),
+    [
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", 0.48, 1.4),
+        ("NVIDIA GeForce RTX 5090 Laptop GPU", 0.43, 1.36),
+        ("NVIDIA GeForce RTX 3080 Ti Laptop GPU", 0.79, 1.41),
+        ("NVIDIA GeForce RTX 3060 Laptop GPU", 1.05, 1.33),
+        ("NVIDIA RTX A5000 Laptop GPU", 0.65, 1.54),
+        ("NVIDIA GeForce RTX 2070 with Max-Q Design", 0.65, 1.54),
+        ("NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition", 1, 1),
+    ],
+)
+def test_a_laptops_card_is_another_chip_than_the_desktops_of_that_name(name: str, of_desktop: float, longest: float) -> None:
+    desktop = re.sub(r" (Laptop GPU|with Max-Q Design|Max-Q.*)$", "", name)
+    assert flops(name) / flops(desktop) == pytest.approx(of_desktop, abs=0.01)
+
+    def hours(card: str) -> Hours:
+        device = {"name": card, "memory_total": 48 * 10**9, "memory_free": 48 * 10**9}
+        told = {"machine": {"backend": "cuda", "devices": [device]}, "model": BERT, "data": {"tokens_p50": 200, "rows": 10**6}}
+        return recommend(Facts.model_validate(told)).candidate("full").hours
+
+    spread = [told.high / told.predicted for told in map(hours, (name, desktop))]
+    assert spread[0] / spread[1] == pytest.approx(longest, abs=0.01)
 
 
 BERT = {"family": "encoder", "parameters": 109_482_240, "embedding_parameters": 23_837_184, "layers": 12, "hidden_size": 768}

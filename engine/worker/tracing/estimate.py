@@ -15,7 +15,7 @@ from engine.worker.tracing import models, spans, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.steps import at_depth, card_of, learned_share, own_step
 from recommender import sharing
-from recommender.device_speed import device_flops
+from recommender.device_speed import device_flops, with_least_power
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
 from recommender.memory import USABLE_TRACED, beside
@@ -192,6 +192,7 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
+    high *= 1 if measured else with_least_power(facts.machine)
     kept = Heap() if own_step(step) else Unpooled()
     pool = Allocator(expandable=bool(step.expandable_segments)) if card.kind == "cuda" else kept
     found = _Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, pool)
