@@ -82,8 +82,7 @@ def _trained(facts: Facts, shape: Shape, method: Method, settings: Settings | Pl
     counted = parameters(facts, step_of(facts, method, settings))
     if counted is not None:
         return counted
-    rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
-    return trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
+    return trained_parameters(shape, facts.data, method, settings)
 
 
 def _disk(facts: Facts, shape: Shape, method: Method, settings: Settings | Plan) -> int:

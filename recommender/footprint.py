@@ -70,7 +70,7 @@ def parts_of(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
 
 def states(facts: Facts, shape: Shape, step: Step) -> dict[str, int]:
     """Weights, gradients and optimizer states in bytes."""
-    trained = trained_parameters(shape, facts.data, step.method, step.rank, trained=step.trained, last_layers=step.last_layers)
+    trained = trained_parameters(shape, facts.data, step.method, step)
     moments = 2 if step.optimizer.startswith("adamw_8bit") else 8
     wide = wide_moments(shape, step.method, step.trained, step.optimizer)
     if step.method != "full":
@@ -107,17 +107,15 @@ def _base_bytes(facts: Facts, shape: Shape, step: Step) -> float:
     return width * shape.parameters
 
 
-def trained_parameters(
-    shape: Shape, data: DataFacts, method: Method, rank: int, *, trained: Trained = "all", last_layers: int | None = None
-) -> int:
+def trained_parameters(shape: Shape, data: DataFacts, method: Method, chosen: Step | Settings | Plan) -> int:
     """How many parameters the method updates, the new head included."""
     head = (data.classes or 2) * (shape.hidden + 1) if is_labelled(data) else 0
     if method != "full":
-        return rank * shape.adapter_parameters_per_rank + head
-    if trained == "no_embeddings":
+        return (chosen.rank or 0) * shape.adapter_parameters_per_rank + head
+    if chosen.trained == "no_embeddings":
         return shape.linear_parameters + head
-    if trained == "last_layers":
-        return shape.linear_parameters * min(last_layers or 1, shape.layers) // max(shape.layers, 1) + head
+    if chosen.trained == "last_layers":
+        return shape.linear_parameters * min(chosen.last_layers or 1, shape.layers) // max(shape.layers, 1) + head
     return shape.parameters + head
 
 

@@ -232,9 +232,7 @@ def _launching(
 
 def _checkpoint(facts: Facts, shape: Shape, method: Method, settings: Settings) -> int:
     """Bytes of one."""
-    rank, trained, layers = settings.rank or 0, settings.trained, settings.last_layers
-    count = trained_parameters(shape, facts.data, method, rank, trained=trained, last_layers=layers)
-    return checkpoint_bytes(shape, method, count, settings)
+    return checkpoint_bytes(shape, method, trained_parameters(shape, facts.data, method, settings), settings)
 
 
 def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> tuple[float, float]:
