@@ -8,7 +8,7 @@ from engine.text import clean, one_line
 from tui import judged
 from tui.error_words import in_words, warning_words
 from tui.i18n import _
-from tui.words import PHASE_WORDS, metric, preflight_words, real, status_word
+from tui.words import metric, phase_word, preflight_words, real, status_word
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -86,7 +86,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
         case "run":
             return _run_line(event), ""
         case "phase" if not event.get("done") and event.get("name") != "evaluate":
-            return PHASE_WORDS.get(str(event.get("name")), one_line(event.get("name"), 40)), ""
+            return phase_word(one_line(event.get("name"), 40)), ""
         case "step":
             numbers = f"{_('loss')} {_short(event.get('loss'))}  {_('grad')} {_short(event.get('grad_norm'))}"
             return f"{_('step')} {one_line(event.get('step'), 12)}  {numbers}", "muted"

@@ -13,6 +13,7 @@ from tui.views_candidate import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
 from tui.words import (
     LIVE,
+    PHASES,
     amount,
     clock,
     duration,
@@ -36,11 +37,6 @@ from tui.words import (
 if TYPE_CHECKING:
     from engine.state import RunState
 
-_BEFORE = ("load", "tokenize", "reference", "compile", "kernels", "preflight", "before", "answers", "samples", "forgetting")
-PHASES = (*_BEFORE, "train", "save", "after", "probe")
-"""In the order of a run."""
-OF_SOME = ("reference", "compile", "kernels", "answers", "samples", "forgetting", "probe")
-"""Those that only some runs have."""
 UNITS = {"rows": _("rows"), "steps": _("steps"), "answers": _("answers"), "tokens": _("tokens")}
 TREND_STEPS = 50
 SHORT_NAME = 24
@@ -90,40 +86,23 @@ def phases(state: "RunState", width: int) -> Content:
     """What was done and how long it took, what is being done, what is still to come; the first fall away if it is too much."""
     parts = []
     here = "train" if state.phase in (*STEPPING, "pause") else state.phase
-    now = PHASES.index(here) if here in PHASES else -1
-    for n, name in enumerate(PHASES):
+    shown = {name: phase for name, phase in PHASES.items() if phase.short}
+    now = list(shown).index(here) if here in shown else -1
+    for n, (name, phase) in enumerate(shown.items()):
         spent = state.phase_seconds.get(name)
         if name == "train" and spent is not None:
             spent += state.phase_seconds.get("evaluate", 0.0)
         if state.status in LIVE and name == here:
-            parts.append((f"{sign('▶')} {_SHORT[name]} {duration(spent)}", "bold"))
+            parts.append((f"{sign('▶')} {phase.short} {duration(spent)}", "bold"))
         elif spent is not None:
-            parts.append((f"{sign('✓')} {_SHORT[name]} {duration(spent)}", "$text-muted"))
-        elif n > now and name not in OF_SOME and state.status in LIVE:
-            parts.append((f"{sign('○')} {_SHORT[name]}", "$text-disabled"))
+            parts.append((f"{sign('✓')} {phase.short} {duration(spent)}", "$text-muted"))
+        elif n > now and phase.always and state.status in LIVE:
+            parts.append((f"{sign('○')} {phase.short}", "$text-disabled"))
     said = Content("  ").join(Content.styled(*part) for part in parts)
     while said.cell_length > width and len(parts) > 1:
         parts = parts[1:]
         said = Content("  ").join([Content(sign("…")), *(Content.styled(*part) for part in parts)])
     return said
-
-
-_SHORT = {
-    "load": _("load"),
-    "tokenize": _("tokens"),
-    "reference": _("base"),
-    "compile": _("compile"),
-    "kernels": _("kernels"),
-    "preflight": _("try"),
-    "before": _("score before"),
-    "probe": _("probe"),
-    "answers": _("answers"),
-    "samples": _("samples"),
-    "forgetting": _("generic text"),
-    "train": _("train"),
-    "save": _("save"),
-    "after": _("score after"),
-}
 
 
 LABEL_CELLS = 12

@@ -6,7 +6,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tui.i18n import _
 
@@ -35,25 +35,38 @@ STATUS_SIGNS: dict[str, str] = {
     "refused": "✗",
     "dead": "✗",
 }
-PHASE_WORDS: dict[str, str] = {
-    "starting": _("starting the worker"),
-    "load": _("loading the model"),
-    "tokenize": _("tokenizing the texts"),
-    "compile": _("compiling the layers"),
-    "kernels": _("comparing the kernels"),
-    "preflight": _("trying the longest rows"),
-    "reference": _("scoring pairs with the untouched model"),
-    "before": _("scoring the untouched model"),
-    "probe": _("fitting a linear probe"),
-    "train": _("training"),
-    "after": _("scoring the trained model"),
-    "answers": _("generating answers to score"),
-    "samples": _("generating sample answers"),
-    "evaluate": _("scoring the validation rows"),
-    "pause": _("scoring the validation rows"),
-    "forgetting": _("scoring generic text"),
-    "save": _("saving the model"),
+
+
+class Phase(NamedTuple):
+    """A part of a run in words."""
+
+    words: str
+    short: str = ""
+    """In the line of all phases; empty of those that stand in another one there."""
+    always: bool = True
+    """Whether every run has it."""
+
+
+PHASES: dict[str, Phase] = {
+    "starting": Phase(_("starting the worker")),
+    "load": Phase(_("loading the model"), _("load")),
+    "tokenize": Phase(_("tokenizing the texts"), _("tokens")),
+    "reference": Phase(_("scoring pairs with the untouched model"), _("base"), always=False),
+    "compile": Phase(_("compiling the layers"), _("compile"), always=False),
+    "kernels": Phase(_("comparing the kernels"), _("kernels"), always=False),
+    "preflight": Phase(_("trying the longest rows"), _("try")),
+    "before": Phase(_("scoring the untouched model"), _("score before")),
+    "answers": Phase(_("generating answers to score"), _("answers"), always=False),
+    "samples": Phase(_("generating sample answers"), _("samples"), always=False),
+    "forgetting": Phase(_("scoring generic text"), _("generic text"), always=False),
+    "train": Phase(_("training"), _("train")),
+    "evaluate": Phase(_("scoring the validation rows")),
+    "pause": Phase(_("scoring the validation rows")),
+    "save": Phase(_("saving the model"), _("save")),
+    "after": Phase(_("scoring the trained model"), _("score after")),
+    "probe": Phase(_("fitting a linear probe"), _("probe"), always=False),
 }
+"""In the order of a run."""
 _JOINTS = re.compile("(?<=[\u2600-\u27bf\U0001f000-\U0001faff])[\u200d\ufe0f\U0001f3fb-\U0001f3ff]+")
 _PLAIN_TERMINALS = frozenset({"linux", "vt100", "vt102", "vt220"})
 """Consoles whose fonts lack braille and block characters."""
@@ -182,9 +195,14 @@ def status_with_sign(status: str) -> str:
     return f"{sign(STATUS_SIGNS.get(status, '·'))} {status_word(status)}"
 
 
+def phase_word(name: str) -> str:
+    """What a worker does in the phase of that name, which may be of a later version."""
+    return PHASES[name].words if name in PHASES else name
+
+
 def phase_words(state: "RunState") -> str:
     """What the worker does now: `scoring the untouched model 40/132`, `training`."""
-    words = PHASE_WORDS.get(state.phase, state.phase)
+    words = phase_word(state.phase)
     if state.phase != "train" and state.phase_total:
         words = f"{words} {number(state.phase_done)}/{number(state.phase_total)}"
     if state.phase_limit is not None:
