@@ -52,7 +52,7 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
     started: list[tuple[Plan, Facts]] = []
     run = make_run().run
 
-    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts, waiting: object) -> Any:
         started.append((plan, facts))
         return run
 

@@ -56,7 +56,7 @@ async def test_the_whole_way_to_a_started_run(
     started: list[tuple[Plan, object]] = []
     worker = make_run()
 
-    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts) -> Any:
+    def start(plan: Plan, recommendation: object, root: Path, *, facts: Facts, waiting: object) -> Any:
         started.append((plan, recommendation))
         assert root == runs
         return worker.run
