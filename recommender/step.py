@@ -62,6 +62,8 @@ class TrainingStep(Given):
 
     method: Literal["full", "lora", "qlora"]
     micro_batch_rows: Rows = 1
+    evaluation_rows: Rows | None = None
+    """Rows that are scored at a time; as many as are trained where nothing is said."""
     length: Annotated[int, Field(ge=1, le=10_000_000)] = 512
     padded: bool | None = None
     """Whether the rows are of unequal lengths, so that attention needs a mask."""
@@ -114,6 +116,10 @@ class TrainingStep(Given):
     """Whether OPT, GPT-NeoX and GPT-2 attend as transformers wrote them up to 4.47."""
     transformers: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version that such a step was taken with, e.g. `4.48.1`, by which losses differ; all else is as in the installed one."""
+    torch: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
+    """The version that such a step was taken with, by which workspaces differ."""
+    trl: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
+    """The version whose loss `chunked_nll` is."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1

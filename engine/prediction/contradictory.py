@@ -64,8 +64,10 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
 
 
 def ignored(step: TrainingStep) -> list[str]:
-    """Names of what a step says and no answer can count: what is not understood, and what full fine-tuning has none of."""
+    """Names of what a step says and no answer can count: what is not understood, what full fine-tuning has none of, and what
+    Loracle's own step chooses by itself."""
     unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
+    unknown += ["evaluation_rows"] if step.loss == "chunked" and step.evaluation_rows is not None else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 
 

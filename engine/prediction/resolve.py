@@ -143,6 +143,8 @@ def _take_optimizer(facts: Facts, choices: _Open) -> None:
 def _take_loss(choices: _Open) -> None:
     """What lives beside a loss, or runs with it."""
     step = choices.step
+    if step.loss == "chunked_nll":
+        choices.take("trl", "1.14", "1.12")  # up to which its product was in fp32 (`chunked_nll.NARROW`)
     if step.loss == "fused":  # of logits that are there, or Liger's of the head and them, which `use_liger_kernel` puts in
         choices.take("kernels", "usual", "liger")
     if step.loss in ("plain", "as_is", "sum") or (step.loss == "fused" and step.kernels != "liger"):

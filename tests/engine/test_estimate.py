@@ -200,7 +200,9 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     step = {"method": "full", "length": 32, "packing": True, "adapter_dtype": "float32", "seed": None, "optimizer": "adamw_8bit"}
     facts = Facts.model_validate({"model": {"config": CONFIG}, "step": step | {"optimizer_state_dtype": "float32"}})
     assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
-    assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": STEP}))
+    assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | {"evaluation_rows": 64}}))
+    own = Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | {"evaluation_rows": 64, "loss": "chunked"}})
+    assert estimate(own)["ignored"] == ["evaluation_rows"], "Loracle scores as many as its budget allows"
     assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"
     assert "optimizer_state_dtype" in resolved(facts).assumed
 

@@ -12,6 +12,7 @@ from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker import products
 from engine.worker.tracing import models, spans, work
+from engine.worker.tracing.chunked_nll import CHUNK
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.steps import at_depth, card_of, learned_share, own_step
 from recommender import sharing
@@ -103,13 +104,17 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
         low, high = low + min(change, 0), high + max(change, 0)
         reserved_low, reserved_high = reserved_low + min(reserved, 0), reserved_high + max(reserved, 0)
         loads += min(found.phases["load"] - one.phases["load"], 0)
+    if (shorter := _in_one_chunk(answer.step)) is not None:
+        found = _predicted(content, shorter, card, facts)
+        high += max(found.allocated - one.allocated, 0)
+        reserved_high += max(found.reserved - one.reserved, 0)
     low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
     elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
     changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
     less, more = min(changes), max(changes)
     low, reserved_low = min(low, less), min(reserved_low, less)
     if card.kind == "cuda" and not own_step(answer.step):
-        before, over = spans.before(card), max(one.allocated - sum(one.parts.values()), 0)
+        before, over = spans.before(card, answer.step), max(one.allocated - sum(one.parts.values()), 0)
         low, reserved_low = low - before - (over if answer.step.expandable_segments is None else 0), reserved_low - before
     return (low, high + more), (reserved_low, reserved_high + more)
 
@@ -128,6 +133,14 @@ def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep
     if step.frozen_kept is None and step.sharding == "fsdp" and step.devices > 1 and step.adapters:
         found.append(step.model_copy(update={"frozen_kept": True}))
     return found
+
+
+def _in_one_chunk(step: TrainingStep) -> TrainingStep | None:
+    """A batch of the same run with so few tokens that TRL's loss takes them at once: where head and embedding are one weight it
+    may take more (`chunked_nll`). `None` where all batches are as long as this one, or nothing of the head is trained."""
+    few = max(CHUNK // step.micro_batch_rows, 1)
+    told = step.loss == "chunked_nll" and step.method == "full" and step.padded and step.length > few
+    return step.model_copy(update={"length": few}) if told else None
 
 
 def _room(machine: Machine, held: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:

@@ -24,6 +24,9 @@ WORKSPACE = dict.fromkeys((9, 10, 12), 32 * MIB)
 """cuBLAS's workspace of a handle by compute capability; forward and backward threads have a handle each (CublasHandlePool.cpp,
 `parseChosenWorkspaceSize`: 32 MiB on Hopper and Blackwell, `:4096:2:16:8` elsewhere)."""
 WORKSPACE_ELSEWHERE = 8 * MIB + 128 * 1024
+BLACKWELL = (10, 12)
+"""By the first number of their compute capability. Before torch 2.12 their workspaces were as large as elsewhere (pytorch, pull
+request 175344)."""
 THREADS = {(7, 5): 1024, (8, 6): 1536, (8, 7): 1536, (8, 9): 1536, (12, 0): 1536}
 """That a multiprocessor runs at once, where it is not 2,048 (CUDA's programming guide, compute capabilities)."""
 UNTIL_SORTED = 3072
@@ -44,6 +47,8 @@ class Card(NamedTuple):
     """Whether it is a CPU whose products in fp32 are oneDNN's (`products.py`)."""
     here: bool = False
     """Whether it is this processor, whose kernels can be watched (`scratch.py`)."""
+    older: bool = False
+    """Whether the step's torch is said to be one before 2.12."""
 
     @property
     def has_flash(self) -> bool:
@@ -53,7 +58,10 @@ class Card(NamedTuple):
     @property
     def workspace(self) -> int:
         """Bytes of cuBLAS's workspace, for one thread."""
-        return 0 if self.kind != "cuda" else WORKSPACE.get(self.capability[0], WORKSPACE_ELSEWHERE)
+        if self.kind != "cuda":
+            return 0
+        small = self.older and self.capability[0] in BLACKWELL
+        return WORKSPACE_ELSEWHERE if small else WORKSPACE.get(self.capability[0], WORKSPACE_ELSEWHERE)
 
 
 def repacks_here() -> bool:

@@ -9,10 +9,11 @@ from transformers.integrations import sdpa_attention
 from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import LabelSmoother
 
+from engine.prediction.resolve import version_of
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger, older
-from engine.worker.tracing.chunked_nll import chunked_nll
+from engine.worker.tracing.chunked_nll import NARROW, chunked_nll
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
@@ -33,9 +34,18 @@ class PlainLoop:
     """Model, optimizer and batch of a step whose every choice is known."""
 
     def __init__(
-        self, config: dict[str, Any], step: TrainingStep, live: Marks, card: Card, *, layers: int | None, device: str = "meta"
+        self,
+        config: dict[str, Any],
+        step: TrainingStep,
+        live: Marks,
+        card: Card,
+        *,
+        layers: int | None,
+        learned: float = 1.0,
+        device: str = "meta",
     ) -> None:
-        """Build it, telling `live` how far it is; `layers` replaces the configuration's depth.
+        """Build it, telling `live` how far it is; `layers` replaces the configuration's depth; of the tokens the share `learned`
+        carries loss, which only TRL's asks.
 
         Raises:
             Refused, InputError: the model cannot be built.
@@ -43,7 +53,7 @@ class PlainLoop:
         assert step.head is not None
         assert step.base_dtype is not None
         self._step, self._live, self._workspace = step, live, card.workspace
-        self._device, self._head = device, str(step.head)
+        self._device, self._head, self._learned = device, str(step.head), learned
         self._number = self._head == "classification" and step.labels == 1  # models take a score for a regression
         wants = step.labels or 2 if self._head in ("classification", "tagging") else None
         self.config = config_of(config, layers=layers, labels=wants)
@@ -86,11 +96,11 @@ class PlainLoop:
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
         self._mark_loss()
-        self.batch = self._inputs()
+        self.batch = self._inputs(step.micro_batch_rows)
         self._kernels = liger.kernels_in(self.model, card.processors) if step.kernels == "liger" else contextlib.nullcontext()
 
-    def _inputs(self) -> dict[str, torch.Tensor]:
-        rows, length = self._step.micro_batch_rows, self._step.length
+    def _inputs(self, rows: int) -> dict[str, torch.Tensor]:
+        length = self._step.length
         whole = (rows, length)
         labels = (rows,) if self._head == "classification" else whole
         if self._head == "seq2seq":
@@ -144,6 +154,8 @@ class PlainLoop:
         del held, loss
         self._live.phase("evaluation")
         self.model.eval()
+        if self._step.evaluation_rows is not None:
+            self.batch = self._inputs(self._step.evaluation_rows)
         with torch.no_grad(), self._autocast():
             self._forward()
         torch.empty(1, device=self._device)  # its results are gone by then
@@ -168,7 +180,8 @@ class PlainLoop:
         if fused:
             return None, liger.fused_loss(hidden, inner_of(self.model).get_output_embeddings().weight)
         if loss == "chunked_nll":
-            return None, chunked_nll(hidden, head_of(self.model), self.batch["labels"])
+            wide = self._step.trl is not None and version_of(self._step.trl) < NARROW
+            return None, chunked_nll(hidden, head_of(self.model), self.batch["labels"], learned=self._learned, wide=wide)
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.prediction.resolve import version_of
 from engine.worker.tracing import models
-from engine.worker.tracing.kernels import WORKSPACE_ELSEWHERE, Card
+from engine.worker.tracing.kernels import BLACKWELL, WORKSPACE_ELSEWHERE, Card
 from recommender.facts import Machine
 from recommender.step import TrainingStep
 
@@ -20,9 +20,6 @@ Up to 4.45 what a model gave out was fp32 itself; up to 4.48 the loss copied the
 then labels were shifted instead (loss_utils.py, `ForCausalLMLoss`). A plain loss is traced as it is now, a fused one as it was in
 4.45 (`plain.PlainLoop`)."""
 
-BLACKWELL = (10, 12)
-"""By the first number of their compute capability."""
-
 
 def around(point: int, margins: tuple[float, float], low: int, high: int) -> dict[str, int]:
     """A point and its interval; `low` and `high` are what the step's open questions take off and add."""
@@ -37,10 +34,10 @@ def free(machine: Machine) -> int | None:
     return device.memory_free or device.memory_total
 
 
-def before(card: Card) -> int:
-    """Bytes that a loop of someone else's takes less with a torch before 2.12: the workspaces of two threads were as large on
-    Blackwell as elsewhere (pytorch, pull request 175344)."""
-    return 2 * (card.workspace - WORKSPACE_ELSEWHERE) if card.capability[0] in BLACKWELL else 0
+def before(card: Card, step: TrainingStep) -> int:
+    """Bytes that a loop of someone else's may take less because its torch, which is not said, is one before 2.12: the workspaces
+    of two threads (`kernels.BLACKWELL`)."""
+    return 2 * (card.workspace - WORKSPACE_ELSEWHERE) if card.capability[0] in BLACKWELL and step.torch is None else 0
 
 
 def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table: int, free: int | None) -> dict[str, int]:

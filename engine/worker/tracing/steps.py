@@ -6,6 +6,7 @@ from typing import Any
 from engine.inspection.processor import may_be_here
 from engine.prediction.cards import known_of
 from engine.prediction.deeper import SHALLOW, Unlike, extended
+from engine.prediction.resolve import version_of
 from engine.prediction.stream import Segment
 from engine.worker.tracing import models, work
 from engine.worker.tracing.kernels import Card, repacks_here
@@ -37,7 +38,8 @@ def card_of(facts: Facts) -> tuple[Card, bool]:
         plain = facts.step is not None and not own_step(facts.step)  # what ours hold beside was fitted without
         return Card("cpu", repacks=repacks, here=plain and may_be_here(machine)), True
     known, named = known_of(machine)
-    return Card("cuda", known.capability, known.processors), named
+    told = facts.step.torch if facts.step is not None else None
+    return Card("cuda", known.capability, known.processors, older=told is not None and version_of(told) < (2, 12)), named
 
 
 def loop_of(
@@ -67,7 +69,7 @@ def loop_of(
             learned=learned,
             device=device,
         )
-    return PlainLoop(content, step, live, card, layers=layers, device=device)
+    return PlainLoop(content, step, live, card, layers=layers, learned=learned, device=device)
 
 
 def own_step(step: TrainingStep) -> bool:
