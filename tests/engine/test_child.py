@@ -40,6 +40,7 @@ def rows(tmp_path: Path) -> Path:
 @pytest.fixture
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A stand-in for the interpreter; the test writes what it does."""
+    child.leave_idle()  # a real one, which an earlier test may have left
     script = tmp_path / "python"
     script.touch(mode=0o755)
     monkeypatch.setattr(sys, "executable", str(script))
@@ -89,7 +90,7 @@ def test_cancelling_ends_the_child_and_leaves_nothing_behind(reader: Path, tmp_p
 
 
 def gone(pid: int) -> bool:
-    for _ in range(100):
+    for _ in range(600):
         try:
             if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
                 return True
@@ -288,9 +289,10 @@ def test_a_ctrl_c_while_a_child_is_made_ready_ends_it(reader: Path, tmp_path: Pa
 
     reader.write_text(f"#!/bin/sh\necho $$ > {tmp_path}/pid; read line\n")
     monkeypatch.setattr(child._idle, "keep", interrupted)
+    before = psutil.Process().children()
     with pytest.raises(KeyboardInterrupt):
         child.prepare("trace")
-    assert not psutil.Process().children(), "it was not waited for"
+    assert set(psutil.Process().children()) <= set(before), "it was not waited for"
 
 
 def test_a_child_that_traces_imports_before_it_is_asked_and_says_then_why_it_could_not(

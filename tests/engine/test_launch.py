@@ -270,16 +270,19 @@ def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
         assert not waiting.take(run, plan)
 
 
-def test_packages_that_a_run_does_without_are_not_found_while_others_are_imported() -> None:
-    assert "wave" not in sys.modules
-    with without(["wave", "json"]):
-        assert find_spec("wave") is None
+def test_packages_that_a_run_does_without_are_not_found_while_others_are_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "never_imported_yet.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    with without(["never_imported_yet", "json"]):
+        assert find_spec("never_imported_yet") is None
         with pytest.raises(ModuleNotFoundError):
-            import_module("wave")
+            import_module("never_imported_yet")
         assert import_module("json") is json, "what is there already stays"
         assert not gc.isenabled()
     assert gc.isenabled()
-    assert import_module("wave").__name__ == "wave"
+    assert import_module("never_imported_yet").__name__ == sys.modules.pop("never_imported_yet").__name__
 
 
 @pytest.mark.parametrize(

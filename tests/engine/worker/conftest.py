@@ -1,6 +1,7 @@
 """A run inside the test's own process."""
 
 import gc
+import random
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,8 +37,14 @@ def _libraries_stay() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _multiplies_as_before() -> Iterator[None]:
-    """A worker's life in the test's process leaves none of its library of products behind."""
+def _alone() -> Iterator[None]:
+    """Chance begins anew in each test, and a worker's life in this process leaves none of its library of products behind."""
+    import numpy as np
+    import torch
+
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
     yield
     from engine.worker import products
 
