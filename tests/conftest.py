@@ -268,6 +268,8 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_TRIAL", "0")  # what a plan says must not depend on the processor that tests it
     monkeypatch.setenv("LORACLE_TRACE", "0")  # seconds of a child for every recommendation; its own tests switch it on
     monkeypatch.delenv("LORACLE_RUNS", raising=False)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "127.0.0.1,localhost")  # hubs of tests, where others are reached through a proxy
 
 
 @pytest.fixture

@@ -141,7 +141,9 @@ def test_a_child_that_takes_too_long_is_ended_with_all_its_children(
 ) -> None:
     """Too long is as soon as it has a child."""
     reader.write_text(f"#!/bin/sh\nsleep 60 &\necho $! > {tmp_path}/new\nmv {tmp_path}/new {tmp_path}/pid\nwait\n")
-    monkeypatch.setattr(pipes, "time", SimpleNamespace(monotonic=lambda: 30.0 if (tmp_path / "pid").exists() else 0.0))
+    began = iter((0.0,))
+    now = SimpleNamespace(monotonic=lambda: next(began, 30.0 if (tmp_path / "pid").exists() else 0.0))
+    monkeypatch.setattr(pipes, "time", now)
     with pytest.raises(InputError, match="took longer than 30 seconds"):
         ask("data", {}, about="a.csv", timeout=30)
     assert gone(int((tmp_path / "pid").read_text()))
