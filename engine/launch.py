@@ -11,7 +11,8 @@ from typing import Self
 
 import psutil
 
-from engine.files import disk_free, json_object
+from engine.checkpoints import FINISHED
+from engine.files import disk_free, folder_size, json_object
 from engine.inspection import accelerators, nvidia
 from engine.inspection.child import leave_idle
 from engine.inspection.hub_list import hub_cache
@@ -52,6 +53,8 @@ KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 """Kernels that oneDNN (and torch's layer above it) keep for its products, one for each shape, which micro-batches without
 padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a step, up to 1 GB; with 64 it stays within 70 MB
 and is as fast (160 steps of 200 to 700 tokens)."""
+SCORES_BYTES = 1_000_000
+"""Of disk, for scores, report and log of a run whose result is saved."""
 
 
 ROOM = 4 * 1024**3
@@ -230,8 +233,8 @@ def freest_device() -> dict[str, str]:
     return accelerators.only(found, device) if device else {}
 
 
-def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
-    """Refuse now what surely would be refused before the first step; `taken` bytes of what is needed are the run's own already.
+def check_disk(plan: Plan, where: Path | RunDirectory) -> None:
+    """Refuse now what surely would be refused before the first step: of a new run in that folder, or of one that goes on.
 
     The worker counts exactly, once it has the model, and facts did before (`recommender.footprint`); both count no less.
 
@@ -239,18 +242,22 @@ def check_disk(plan: Plan, where: Path, *, taken: int = 0) -> None:
         Refused: less is free than checkpoints and result need, or there is no folder for temporary files.
     """
     check_temporary()
-    weights = _weights_of(plan)
-    needed = 0
-    if plan.method == "full":
-        if plan.precision == "bf16":
-            weights //= 2  # they may be stored in fp32
-        moments = 2 if plan.trained == "all" and plan.optimizer == "adamw" else 0
-        needed = (CHECKPOINTS * (1 + moments) + 1) * weights
-    needed = max(needed - taken, 0) + BESIDE_WEIGHTS
-    free = disk_free(where)
+    run = where if isinstance(where, RunDirectory) else None
+    folder = run.path if run else where
+    weights = _weights_of(plan) if plan.method == "full" else 0
+    if plan.precision == "bf16":
+        weights //= 2  # they may be stored in fp32
+    checkpoint = weights * (3 if plan.trained == "all" and plan.optimizer == "adamw" else 1)
+    saving, result = CHECKPOINTS * checkpoint, weights + BESIDE_WEIGHTS
+    if run is not None:
+        trained = (run.checkpoints / FINISHED).exists()
+        saving = 0 if trained else max(saving - folder_size(run.checkpoints), checkpoint)
+        result = SCORES_BYTES if run.model.exists() else result
+    needed, free = saving + result, disk_free(folder)
     if free < needed:
+        elsewhere = "" if run else ", or use --runs"
         raise Refused(
-            f"{where}: the run needs at least {size(needed)} of disk and {size(free)} is free. Free some space, or use --runs."
+            f"{folder}: the run needs at least {size(needed)} of disk and {size(free)} is free. Free some space{elsewhere}."
         )
 
 

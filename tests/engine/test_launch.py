@@ -240,6 +240,34 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     assert not where.exists()
 
 
+@pytest.mark.parametrize(
+    ("held", "finished", "saved", "least"),
+    [(0, False, False, 1350), (1000, False, False, 450), (1000, True, False, 150), (1000, True, True, 1)],
+)
+def test_a_run_that_goes_on_asks_for_what_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int, finished: bool, saved: bool, least: int
+) -> None:
+    """Of a training that was over all checkpoints were asked for, where the result alone was still to be written."""
+    (tmp_path / "weights").mkdir()
+    with (tmp_path / "weights" / "model.safetensors").open("wb") as file:
+        os.truncate(file.fileno(), 100_000_000)
+    plan = Plan.model_validate(PLAN | {"model": {"id": str(tmp_path / "weights")}})
+    run = create(tmp_path / "runs", plan, None)
+    with (run.checkpoints / "optimizer.pt").open("wb") as file:
+        os.truncate(file.fileno(), held * 1_000_000)
+    if finished:
+        (run.checkpoints / "finished.json").touch()
+    if saved:
+        run.model.mkdir()
+    usage = shutil.disk_usage(tmp_path)
+    free = [least * 1_000_000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
+    launch.check_disk(plan, run)
+    free[0] -= 1
+    with pytest.raises(Refused, match=r"the run needs at least .* and .* is free\. Free some space\.$"):
+        launch.check_disk(plan, run)
+
+
 def test_a_worker_that_waits_is_sent_away_or_ends_with_its_parent(tmp_path: Path) -> None:
     plan = Plan.model_validate(PLAN)
     with launch.Waiting(plan) as waiting:
