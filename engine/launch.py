@@ -242,8 +242,7 @@ def check_disk(plan: Plan, where: Path | RunDirectory) -> None:
         Refused: less is free than checkpoints and result need, or there is no folder for temporary files.
     """
     check_temporary()
-    run = where if isinstance(where, RunDirectory) else None
-    folder = run.path if run else where
+    run, folder = (where, where.path) if isinstance(where, RunDirectory) else (None, where)
     weights = _weights_of(plan) if plan.method == "full" else 0
     if plan.precision == "bf16":
         weights //= 2  # they may be stored in fp32

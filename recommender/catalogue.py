@@ -118,6 +118,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "flip_memory_below": "{method}, if less than {needed:size} were free.",
     "flip_memory_any": "{method}, if even a little less memory were free.",
     "flip_memory_below_each": "{method}, if less than {needed:size} were free on each device.",
+    "flip_memory_below_cut": "{method}, if less than {needed:size} were free: with small micro-batches it needs less than "
+    "{best}.",
     "flip_less_memory": "{method}, if less memory were free.",
     "flip_tokens_above": "{method}, with more than {tokens:short} trained tokens.",
     "flip_many_variants": "{method}, if you want several fine-tunes of one base model.",
@@ -170,6 +172,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_original_weights": "Fine-tune the original weights (safetensors), and convert the result to GGUF.",
     "instead_free_device": "Close the other programs on this device (they hold {held:size}): {method} would then fit.",
     "instead_smaller_model": "Use a smaller model, or a machine with at least {needed:size} free.",
+    "instead_smaller_model_of": "Use a smaller model (of about {parameters:short} parameters at most), or a machine with at "
+    "least {needed:size} free.",
     "instead_smaller_model_uncounted": "Use a smaller model, or a machine with more memory.",
     "instead_more_devices": "Sharded over all {devices} devices {method} would need about {needed:size} on each: a tool that "
     "shards (FSDP, DeepSpeed) can do that.",

@@ -161,14 +161,19 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
             high = middle
         else:
             low = middle
-    other = decide(_with_free_memory(facts, low)).verdict
+    with_less = decide(_with_free_memory(facts, low))
+    other = with_less.verdict
     if other in METHODS:
         code = "flip_memory_below_each" if decision.best.devices > 1 else "flip_memory_below"
         if size(high) == size(decision.best.memory.available):
             code = "flip_memory_any"
         if not _is_counted(_with_free_memory(facts, high), decide):
             code = "flip_less_memory"
-        yield sentence(code, {"method": METHOD_NAMES[other], "needed": high})
+        there, best = decision.candidate(other).memory, decision.best
+        larger = there.counted and there.predicted >= best.memory.predicted  # with the micro-batches of the table
+        if code == "flip_memory_below" and larger and with_less.candidate(best.method).removed_by == "does_not_fit":
+            code = "flip_memory_below_cut"
+        yield sentence(code, {"method": METHOD_NAMES[other], "needed": high, "best": METHOD_NAMES[decision.verdict]})
 
 
 def _more_tokens(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

@@ -19,6 +19,8 @@ OWN_SHARE = 0.96
 
 LEAST_ROWS = 200
 """Fewer are not worth advising."""
+LEAST_SHARE = 0.02
+"""Of the model's parameters; below it no estimate by scaling is worth naming."""
 TRIES = 6
 """Subsets that are decided on, each smaller than the last: fewer rows train more passes, so hours do not fall with them."""
 
@@ -117,8 +119,10 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
             advice.append(sentence(code, known))
     advice += _free_device(facts, shape, candidates)
     needed = place(facts, shape, step_of(facts, least.method, least.settings))
-    code = "instead_smaller_model" if needed.span is not None else "instead_smaller_model_uncounted"
-    advice.append(sentence(code, {"needed": needed.room}))
+    smaller = _smaller(shape, least, needed.room)
+    code = "instead_smaller_model_of" if smaller else "instead_smaller_model"
+    code = code if needed.span is not None else "instead_smaller_model_uncounted"
+    advice.append(sentence(code, {"needed": needed.room, "parameters": smaller}))
     length = least.settings.max_length
     fitting = _best_shorter(facts, shape, candidates, length)
     if fitting is not None:
@@ -126,6 +130,22 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
         known = {"method": METHOD_NAMES[fitting[1]], "fitting": fitting[0], "length": wanted}
         advice.insert(0, sentence("instead_shorter", known))
     return advice
+
+
+def _smaller(shape: Shape, least: Candidate, room: int) -> int:
+    """About how many parameters a model of the same build may have, whose step fits; 0 where its size is not what is in the way.
+
+    With all its dimensions scaled, what a token keeps grows as width times depth, the 2/3 power of the parameters.
+    """
+    parts = least.memory.parts
+    states = sum(parts.get(name, 0) for name in ("weights", "gradients", "optimizer"))
+    kept = parts.get("activations", 0)
+    left = least.memory.available - max(room - states - kept, 0)
+    low, high = 0.0, 1.0
+    while high - low > 0.001:
+        middle = (low + high) / 2
+        low, high = (middle, high) if states * middle + kept * middle ** (2 / 3) <= left else (low, middle)
+    return int(float(f"{low * shape.parameters:.1g}")) if low > LEAST_SHARE else 0
 
 
 def _free_device(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> list[str]:

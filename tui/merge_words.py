@@ -1,10 +1,11 @@
 """A merge in words: what it is doing, and what came of it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from engine.text import clean
 from tui.i18n import _
-from tui.words import share, size
+from tui.words import number, share, size
 
 MERGING = {
     "load": _("Loading the base and the adapter …"),
@@ -22,13 +23,31 @@ def merged_words(facts: dict[str, Any]) -> str:
     if facts["difference"] is None:
         said.append(_("It was not compared with the adapter, because the run's data is gone."))
         return said[0] + " " + said[1]
-    words = _("On {rows} rows its outputs equal the adapter's to within {difference} (the largest output is {largest}).")
-    largest = f"{facts['largest_output']:.3g}"
-    said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
-    if facts["dtype"] != "float32":
-        words = _("That is what the weights lost when they were rounded to {dtype}, as the base is stored.")
+    rounded = facts["dtype"] != "float32"
+    if facts["alike"] is None or not rounded:
+        words = _("On {rows} rows its outputs equal the adapter's to within {difference} (the largest output is {largest}).")
+        largest = f"{facts['largest_output']:.3g}"
+        said.append(words.format(rows=facts["rows"], difference=f"{facts['difference']:.1g}", largest=largest))
+    else:
+        words = _("On {rows} rows it answers as the adapter does: {alike}.")
+        said.append(words.format(rows=facts["rows"], alike=_alike(facts["alike"], writes=facts["writes"])))
+    if rounded:
+        words = _("What differs is lost by rounding the weights to {dtype}, as the base is stored.")
         said.append(words.format(dtype=facts["dtype"]))
-    if facts["difference_in_4_bit"] is not None:
+    if facts["difference_in_4_bit"] is not None and facts["alike_in_4_bit"] is None:
         words = _("The run was scored on a 4-bit base, which this is not: outputs differ by up to {share} of the largest.")
         said.append(words.format(share=share(facts["difference_in_4_bit"] / (facts["largest_output"] or 1.0))))
+    elif facts["alike_in_4_bit"] is not None:
+        words = _("The run was scored on a 4-bit base, which this is not; compared with that: {alike}.")
+        said.append(words.format(alike=_alike(facts["alike_in_4_bit"], writes=facts["writes"])))
     return " ".join(said)
+
+
+def _alike(found: Sequence[int], *, writes: bool) -> str:
+    """How many answers are the same."""
+    same, every = found
+    if writes:
+        words = _("the likeliest next token is the same at {same} of {every} places ({share})")
+    else:
+        words = _("{same} of {every} labels are the same ({share})")
+    return words.format(same=number(same), every=number(every), share=share(same / max(every, 1)))

@@ -36,7 +36,8 @@ from engine.worker.modeling import model_folder
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
 from recommender.errors import Exit, InputError, LoracleError, Refused
-from recommender.facts import Family
+from recommender.facts import CLASSIFYING, Family
+from recommender.facts import Task as PlanTask
 from recommender.footprint import BESIDE_WEIGHTS
 from recommender.plan import Plan
 from recommender.reasons import size
@@ -109,6 +110,9 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
         "dtype": str(dtype).removeprefix("torch."),
         "method": plan.method,
         "rows": len(rows),
+        "writes": plan.task not in CLASSIFYING,
+        "alike": _alike(outputs, wanted, plan.task),
+        "alike_in_4_bit": None if in_bits is None else _alike(outputs, in_bits, plan.task),
         "difference": _difference(outputs, wanted),
         "difference_in_4_bit": None if in_bits is None else _difference(outputs, in_bits),
         "largest_output": _largest(wanted),
@@ -196,6 +200,16 @@ def _outputs(model: Any, rows: Sequence[list[int]], task: Task) -> list[torch.Te
 
 def _difference(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor]) -> float | None:
     return _largest([a - b for a, b in zip(some, others, strict=True)]) if some else None
+
+
+def _alike(some: Sequence[torch.Tensor], others: Sequence[torch.Tensor], task: PlanTask) -> list[int] | None:
+    """How many answers of both are the same, and how many there are: the likeliest label of a row or word, whether each of
+    several labels is given, or the likeliest next token at each place. A number has none."""
+    if not some or task == "regression":
+        return None
+    answers = [[one > 0 if task == "multi_label" else one.argmax(-1) for one in outputs] for outputs in (some, others)]
+    same = [a == b for a, b in zip(*answers, strict=True)]
+    return [sum(int(s.sum()) for s in same), sum(s.numel() for s in same)]
 
 
 def _check_same(outputs: Sequence[torch.Tensor], wanted: Sequence[torch.Tensor], run: RunDirectory) -> None:

@@ -100,6 +100,14 @@ def test_facts_are_counted_where_a_formula_could_decide_otherwise_and_else_it_sa
     assert asked
 
 
+def test_the_size_of_a_model_that_would_fit_is_told_where_its_step_was_counted(asked: Asked) -> None:
+    """110M parameters hold 0.8 GB of QLoRA's states here, however short the texts are; nothing was said but "a smaller model"."""
+    (said,) = [text for text in recommend(with_counted_steps(_facts(1.4e9))).instead if "smaller" in text]
+    found = re.fullmatch(r"Use a smaller model \(of about (\d+)M parameters at most\), or a machine with at least .* free.", said)
+    assert found is not None
+    assert 5 <= int(found[1]) < 110
+
+
 def test_what_would_save_most_is_counted_where_it_is_explained(asked: Asked) -> None:
     def narrow_states() -> bool:
         return any(p["settings"]["optimizer"] == "adamw_8bit" and not p["settings"]["gradient_checkpointing"] for p in asked)

@@ -1,6 +1,7 @@
 """Situations and what Loracle advises in them, checked by hand against the evidence."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from recommender.counting import distinct_rows
 from recommender.decide import recommend
 from recommender.evidence import SOURCES
 from recommender.facts import DataFacts, Facts, ModelFacts
+from recommender.flips import _less_memory
 from recommender.memory import Placed
 from recommender.rates import capacity
 from recommender.recommendation import Recommendation
@@ -560,6 +562,35 @@ def test_conditions_that_would_change_the_verdict_are_true() -> None:
     full = advise(gpu(12, disk_free=GB), BERT, IMDB)
     assert (full.verdict, full.would_change[0]) == ("lora", "Full fine-tuning, if 5.7 GB of disk were free.")
     assert advise(gpu(12, disk_free=5_750_000_000), BERT, IMDB).verdict == "full"
+
+
+@pytest.mark.parametrize(("qlora", "why"), [(9, "."), (11, ": with small micro-batches it needs less than LoRA.")])
+def test_a_method_that_needs_more_in_the_table_and_less_memory_is_told_why(qlora: int, why: str) -> None:
+    """Each stands there with micro-batches that fit: beside 2.8 GB of QLoRA and 2.7 of LoRA "if less were free" looked wrong."""
+    advice = advise(gpu(40), LLAMA_8B, INSTRUCTIONS)
+    assert advice.verdict == "lora"
+
+    def decided(verdict: str) -> Recommendation:
+        needed = {"full": 80 * GB, "lora": 10 * GB, "qlora": qlora * GB}
+        found = [
+            c.model_copy(
+                update={
+                    "memory": c.memory.model_copy(update={"counted": True, "predicted": needed[c.method]}),
+                    "removed_by": None if c.method == verdict else "does_not_fit",
+                }
+            )
+            for c in advice.candidates
+        ]
+        return advice.model_copy(update={"candidates": tuple(found), "verdict": verdict})
+
+    roomy, narrow = decided("lora"), decided("qlora")
+
+    def decide(facts: Facts) -> Recommendation:
+        return roomy if (facts.machine.devices[0].memory_free or 0) >= 5 * GB else narrow
+
+    facts = Facts.model_validate({"machine": gpu(40), "model": LLAMA_8B, "data": INSTRUCTIONS})
+    (said,) = _less_memory(facts, roomy, decide)
+    assert re.fullmatch(r"QLoRA, if less than [45]\.\d GB were free" + re.escape(why), said)
 
 
 @pytest.mark.parametrize("data", [IMDB, SUPPORT, INSTRUCTIONS, IMDB | {"rows": 40, "unique_rows": 40}])

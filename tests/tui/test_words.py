@@ -189,8 +189,15 @@ def test_every_phase_of_a_run_is_marked_as_going_on(phase: str) -> None:
     assert "rows 3/9" in views_run.progress(state, 80).plain
 
 
-def test_how_far_a_merged_model_is_from_the_4_bit_one_is_told_as_a_share() -> None:
-    """"A little: by 1.2 at most" were 15% of the largest output."""
-    facts = {"path": "/m", "bytes": 10**9, "dtype": "float32", "rows": 16, "difference": 2e-6, "largest_output": 8.0}
-    assert merged_words(facts | {"difference_in_4_bit": 1.2}).endswith("outputs differ by up to 15% of the largest.")
-    assert merged_words(facts | {"difference_in_4_bit": None}).endswith("(the largest output is 8).")
+def test_how_far_a_merged_model_is_from_what_was_scored_is_told_by_its_answers() -> None:
+    """ "Equal to within 3 (the largest output is 48.2)" had to be read twice, and then said neither good nor bad."""
+    same = {"path": "/m", "bytes": 10**9, "rows": 16, "difference": 2e-6, "largest_output": 8.0, "writes": True}
+    exact = same | {"dtype": "float32", "alike": [900, 900], "difference_in_4_bit": None, "alike_in_4_bit": None}
+    assert merged_words(exact).endswith("equal the adapter's to within 2e-06 (the largest output is 8).")
+    rounded = merged_words(exact | {"dtype": "bfloat16", "difference": 3.0, "alike": [873, 900]})
+    assert "as the adapter does: the likeliest next token is the same at 873 of 900 places (97%)." in rounded
+    assert "to within" not in rounded
+    in_4_bit = merged_words(exact | {"writes": False, "difference_in_4_bit": 1.2, "alike_in_4_bit": [15, 16]})
+    assert in_4_bit.endswith("compared with that: 15 of 16 labels are the same (94%).")
+    of_numbers = {"alike": None, "difference_in_4_bit": 1.2, "alike_in_4_bit": None}
+    assert merged_words(exact | of_numbers).endswith("outputs differ by up to 15% of the largest.")

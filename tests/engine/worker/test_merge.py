@@ -49,7 +49,9 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     facts = merged(run, tmp_path / "whole")
     assert facts["rows"] > 0
     assert facts["difference"] < 1e-4 < facts["largest_output"]
+    assert facts["alike"] == [facts["rows"]] * 2
     assert (facts["difference_in_4_bit"] is not None) == (method == "qlora")
+    assert facts["alike_in_4_bit"] is None or 0.7 * facts["rows"] <= facts["alike_in_4_bit"][0] <= facts["alike_in_4_bit"][1]
 
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole").eval()
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "whole")
@@ -93,6 +95,11 @@ def test_a_merged_model_of_any_work_scores_as_the_report_says(
     facts = merged(run, tmp_path / "whole")
     assert facts["rows"] > 0
     assert facts["difference"] < 1e-3 * facts["largest_output"]
+    if work == "regression":
+        assert facts["alike"] is None
+    else:
+        same, every = facts["alike"]
+        assert 0.95 * every <= same <= every, "of a tiny model's outputs, some of which are nearly alike"
 
     tokenizer = load_tokenizer(str(tmp_path / "whole"), words=work == "token_classification")
     parts = split(plan.data, plan.task)
@@ -123,7 +130,7 @@ def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told
     facts = merged(run, tmp_path / "whole")
     assert facts["dtype"] == "bfloat16"
     assert 0 < facts["difference"] < 0.05 * facts["largest_output"]
-    assert "rounded to bfloat16" in merged_words(facts)
+    assert "rounding the weights to bfloat16" in merged_words(facts)
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path / "whole")
     assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
 
