@@ -2,6 +2,7 @@
 
 import re
 
+from recommender.cards import card_of
 from recommender.facts import Device, ModelFacts
 
 _SIZE = re.compile(r"(?<![a-z0-9.])(?:(\d{1,3})x)?(\d{1,4}(?:\.\d{1,3})?)(b|m)(?![a-z0-9]|-\d+E\b)", re.IGNORECASE)
@@ -66,34 +67,6 @@ _OFTEN_USED: tuple[tuple[str, int], ...] = (
 """Parameters of much-used models whose names tell no size; the first part that a name contains counts."""
 
 
-_CARDS: tuple[tuple[str, int], ...] = (
-    ("H200", 141),
-    ("B200", 180),
-    ("MI300X", 192),
-    ("MI250", 64),
-    ("H100 NVL", 94),
-    ("H100", 80),
-    ("A100", 40),
-    ("V100", 16),
-    ("L40", 48),
-    ("RTX 6000 Ada", 48),
-    ("A6000", 48),
-    ("A5000", 24),
-    ("A4000", 16),
-    ("A10", 24),
-    ("L4", 24),
-    ("T4", 16),
-    ("P100", 16),
-    ("RTX 5090", 32),
-    ("RTX 4090", 24),
-    ("RTX 3090", 24),
-    ("RTX 4080", 16),
-    ("RTX 3080", 10),
-    ("RTX 4070", 12),
-    ("RTX 3060", 8),
-    ("GTX 1080 Ti", 11),
-)
-"""GB of much-used cards, the least of those sold under a name; the first name that fits counts."""
 _STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b", re.IGNORECASE)
 """`80GB` in `NVIDIA A100-SXM4-80GB`."""
 
@@ -105,7 +78,8 @@ def memory_in_name(device: Device) -> int | None:
         return None
     if (stated := _STATED.search(name)) is not None:
         return int(stated[1]) * 10**9
-    return next((gb * 10**9 for card, gb in _CARDS if re.search(rf"\b{card}(?!\d)", name, re.IGNORECASE)), None)
+    card = card_of(name)
+    return card.memory * 10**9 if card is not None and card.memory is not None else None
 
 
 def size_in_name(model: ModelFacts) -> int | None:
