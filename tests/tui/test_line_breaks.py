@@ -29,7 +29,7 @@ def test_lines_of_chinese_are_full_and_begin_with_no_full_stop(
     wrapped: Callable[[str, int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_wrap, "words", _wrap.words)  # and its own again afterwards
-    monkeypatch.setattr(i18n, "use", lambda texts: None)
+    monkeypatch.setattr(i18n, "use", lambda *catalogues: None)
     i18n.speak("zh_CN")
     for width in range(12, 60):
         lines = [line.rstrip() for line in wrapped(SAID, width)]
