@@ -27,7 +27,8 @@ from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
 from recommender.recommendation import METHOD_NAMES, Candidate, Recommendation
-from recommender.timing import START_UP_SECONDS
+from recommender.shape import shape_of
+from recommender.timing import start_up
 
 SHARED = ("epochs", "effective_batch", "max_length", "evaluations", "patience", "early_stopping", "class_weights", "metric")
 """Settings in which the methods of a comparison are equal."""
@@ -99,9 +100,9 @@ def in_fold(plan: Plan, folds: int | None, fold: int) -> Plan:
 
 def hours(made: Iterable[tuple[Plan, Candidate]], facts: Facts, folds: int | None = None) -> float:
     """About how long the runs take, from the table's run of each method."""
-    start_up = START_UP_SECONDS / 3600
+    begun = start_up(facts, shape_of(facts.model, facts.data.task)) / 3600
     return sum(
-        start_up + max(c.hours.predicted - start_up, 0.0) * steps_of(plan, facts.data, folds) / max(c.settings.total_steps, 1)
+        begun + max(c.hours.predicted - begun, 0.0) * steps_of(plan, facts.data, folds) / max(c.settings.total_steps, 1)
         for plan, c in made
     )
 

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from recommender import kernels, traced
+from recommender import answering, kernels, traced
 from recommender.counting import counted_rows, is_labelled, rows_of, split_of
 from recommender.device_speed import device_flops, with_least_power
 from recommender.facts import DataFacts, Facts
@@ -44,9 +44,11 @@ TRIED = (0.75, 1.5)
 """Interval of the time, where a step's own operations were tried on this machine."""
 LEARNED = (0.4, 2.5)
 """No more than that is learned from earlier runs: the rest is another reason."""
-START_UP_SECONDS = 4.0
-"""Loading, tokenising and the final save, 1.5 to 4 s of MiniLM and SmolLM2 on an idle machine; imports, 5 s, are done while a
-plan is made, or read."""
+START_UP_SECONDS, LOADED = 0.5, 150e6
+"""Loading, tokenising and the final save on a CPU, and how many bytes of weights in fp32 add a second: 0.6 to 1 s of MiniLM and
+3.7 to 5.3 of SmolLM2 were taken on an idle machine. Imports, 5 s, are done while a plan is made, or read."""
+START_UP_ON_A_GPU = 4.0
+"""The same on a GPU."""
 PREFLIGHT = 2
 """Of the fullest micro-batches, how many are trained, and as many scored, before the first step."""
 SAVED = 400e6
@@ -58,25 +60,6 @@ PROBE_ROWS = 5_000
 """Training rows at most that the linear probe is fitted on."""
 PROBED = ("classification", "multi_label", "regression")
 """Tasks with such a model; it reads the held-out rows as well."""
-ANSWERS: dict[str, int] = {"chat": 32, "instruction": 32, "seq2seq": 100}
-"""Held-out rows, by task, whose answers a model writes before and after training: a token at a time takes long. Fewer where a
-question has many good answers, and perplexity tells more."""
-ANSWER_TOKENS = 256
-"""The longest of them; an untuned model seldom comes to an end before."""
-ANSWERS_AT_ONCE = 4
-"""Token budgets that are written at once: nothing but the cache is kept, and every step reads all weights. On a CPU 22 rows of
-SmolLM2 at once are 1.6 times as fast as 5, with the same peak of memory."""
-WRITING_SECONDS, WRITING_SHARE = 60.0, 0.05
-"""What may be spent on them before the training: so many seconds, or that share of the whole run where it is more. Fewer rows are
-asked where they would take longer; after the training the same ones."""
-SAMPLES, SAMPLE_TOKENS = 6, 80
-"""Sample answers before and after, and their tokens: enough to see whether the form is learned, few enough to be read."""
-SAMPLES_SECONDS = 20.0
-"""What may be spent on these before the training: they show more than they prove."""
-CPU_BANDWIDTH = 10e9
-"""Bytes a second that two shared cores read weights with while they write."""
-LAYER_SECONDS = 0.9e-3
-"""Of a layer on a GPU for each token: the time goes into starting kernels. What transformers' `generate` takes."""
 
 
 def _step_flops(facts: Facts, method: Method, precision: Precision) -> tuple[float, bool]:
@@ -114,8 +97,9 @@ class _Seconds(NamedTuple):
     """Of a run whose layers are not compiled."""
 
     training: float
-    rest: float
-    """Evaluations on the carved rows, both final scores, written answers and start-up."""
+    parts: dict[str, float]
+    """Of the rest, by the names that a run's phases have in its log, `answers` and `samples` before and after together: scores on
+    the carved and held-out rows, written answers, checkpoints and start-up."""
     between: tuple[float, float]
     """Factors of the whole: what it may be instead."""
     origin: Origin
@@ -123,7 +107,8 @@ class _Seconds(NamedTuple):
 
 def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> Hours:
     """Hours of a run: training, evaluations on the carved rows, both final scores, written answers and start-up."""
-    training, rest, (low, high), origin = _seconds(facts, shape, method, settings, devices)
+    training, parts, (low, high), origin = _seconds(facts, shape, method, settings, devices)
+    rest = sum(parts.values())
     known = kernels.compiled(facts, shape, method, settings.precision) if settings.compile else None
     if known is not None:
         training, rest = training * (1 - known.saved), rest + known.seconds
@@ -134,6 +119,17 @@ def predict(facts: Facts, shape: Shape, method: Method, settings: Settings, devi
 def training_seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int = 1) -> float:
     """Seconds of all steps with their layers as they are, not compiled."""
     return _seconds(facts, shape, method, settings, devices).training
+
+
+def by_phase(facts: Facts, shape: Shape, method: Method, settings: Settings) -> dict[str, float]:
+    """Seconds of a run on one device by the names of its phases, which add up to what is told of it."""
+    told = _seconds(facts, shape, method, settings, 1)
+    return {"train": told.training} | told.parts
+
+
+def start_up(facts: Facts, shape: Shape) -> float:
+    """Seconds of a run that are neither training nor scoring, however long it is."""
+    return START_UP_ON_A_GPU if facts.machine.device is not None else START_UP_SECONDS + 4 * shape.parameters / LOADED
 
 
 def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, devices: int) -> _Seconds:
@@ -149,14 +145,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     unique = max(counted_rows(facts.data), 1)
     share = split_of(facts.data).train / unique
     train = _work(shape, method, settings, facts.machine.device is None) * body * pass_tokens * share * settings.epochs
-    evaluation_rows = (facts.data.eval_rows or 0) / unique
-    validation = split_of(facts.data).validation / unique
-    held_out = max(evaluation_rows, split_of(facts.data).held_out / unique)
-    passes = validation * settings.evaluations + 2 * held_out + min(FIT_ROWS / unique, 1)
-    if held_out and (facts.data.task or "classification") in PROBED:
-        passes += min(PROBE_ROWS / unique, share) + held_out
-    if facts.data.task == "preference":  # the untouched model is asked about all of them
-        passes += share + validation + held_out
+    read = _read(facts.data, settings.evaluations)
+    passes = sum(read.values())
     evaluate = 2.0 * body * pass_tokens * passes
     training, scoring = train / (flops * EFFICIENCY), evaluate / (flops * EFFICIENCY)
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
@@ -177,17 +167,36 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
         training, scoring = training / facts.machine.cpu_share, scoring / facts.machine.cpu_share
     training *= _learned(facts, method, settings.precision)
     of_token = training / max(pass_tokens * share * settings.epochs, 1) + scoring / max(pass_tokens * passes, 1)
-    answers, samples = _writing(facts, shape, method, settings)
-    aside = START_UP_SECONDS + settings.evaluations * _checkpoint(facts, shape, method, settings) / SAVED
+    of_scored = scoring / max(pass_tokens * passes, 1) * (EFFICIENCY if tried is None else 1)  # that share is of short rows
+    answers, samples = answering.writing(facts, shape, method, settings, of_scored)
     fullest = largest_micro_batch(facts, step_of(facts, method, settings), packed=True)
-    aside += PREFLIGHT * of_token * fullest.rows * fullest.length
-    aside += min(answers, 2 * writing_seconds(training + scoring)) + min(samples, 2 * SAMPLES_SECONDS)
+    parts = {
+        "load": start_up(facts, shape),
+        "preflight": PREFLIGHT * of_token * fullest.rows * fullest.length,
+        "answers": 2 * min(answers, answering.writing_seconds(training + scoring)),
+        "samples": 2 * min(samples, answering.SAMPLES_SECONDS),
+        "checkpoint": settings.evaluations * _checkpoint(facts, shape, method, settings) / SAVED,
+    }
     per_step = (facts.measured.seconds_per_step or {}).get(method)
+    measured = settings.total_steps * per_step * MEASURED if per_step else training
+    scoring *= measured / max(training, 1e-9)
+    parts |= {use: scoring * share / max(passes, 1e-9) for use, share in read.items()}
     if per_step:
-        measured = settings.total_steps * per_step * MEASURED
-        return _Seconds(measured, scoring * measured / max(training, 1e-9) + aside, (0.9, 1.2), "measured")
+        return _Seconds(measured, parts, (0.9, 1.2), "measured")
     known = (facts.machine.device or facts.machine.cpu_cores) and facts.data.tokens_p50 is not None and not shape.assumed
-    return _Seconds(training, scoring + aside, (low, high), "estimated" if known else "assumed")
+    return _Seconds(training, parts, (low, high), "estimated" if known else "assumed")
+
+
+def _read(data: DataFacts, evaluations: int) -> dict[str, float]:
+    """How often the rows are only scored, as a share of all, by the phases that do it."""
+    unique, split = max(counted_rows(data), 1), split_of(data)
+    share, validation, held_out = (rows / unique for rows in (split.train, split.validation, data.eval_rows or split.held_out))
+    read = {"evaluate": validation * evaluations, "before": held_out, "after": held_out, "fit": min(FIT_ROWS / unique, 1)}
+    if held_out and (data.task or "classification") in PROBED:
+        read["probe"] = min(PROBE_ROWS / unique, share) + held_out
+    if data.task == "preference":  # the untouched model is asked about all of them
+        read["reference"] = share + validation + held_out
+    return read
 
 
 def _starts(tried: traced.Tried, settings: Settings, trained: float, scored: float) -> tuple[float, float]:
@@ -233,32 +242,6 @@ def _launching(
 def _checkpoint(facts: Facts, shape: Shape, method: Method, settings: Settings) -> int:
     """Bytes of one."""
     return checkpoint_bytes(shape, method, trained_parameters(shape, facts.data, method, settings), settings)
-
-
-def _writing(facts: Facts, shape: Shape, method: Method, settings: Settings) -> tuple[float, float]:
-    """Seconds in which answers, and sample answers, are written before and after: each token of a piece reads all weights."""
-    data, on_cpu = facts.data, facts.machine.device is None
-    held_out = data.eval_rows or split_of(data).held_out
-    if is_labelled(data):
-        return 0.0, 0.0
-    longest = min(data.tokens_p95 or settings.max_length, settings.max_length)
-    flops, _ = _step_flops(facts, method, settings.precision)
-    reading = 4 * shape.parameters / CPU_BANDWIDTH * (SLOWDOWN_CPU_4BIT if method == "qlora" else 1)
-
-    def both(answers: int, new: int) -> float:
-        at_once = max(1, ANSWERS_AT_ONCE * settings.token_budget // (longest + new))
-        pieces = -(-answers // at_once)
-        if not on_cpu:
-            return 2 * pieces * new * shape.blocks * LAYER_SECONDS * SLOWDOWN[method]
-        return 2 * new * (pieces * reading + answers * 2 * shape.active_parameters / flops)
-
-    answers = min(ANSWERS.get(data.task or "", 0), held_out)
-    return both(answers, min(ANSWER_TOKENS, longest)), both(min(SAMPLES, held_out), SAMPLE_TOKENS)
-
-
-def writing_seconds(run: float) -> float:
-    """Seconds that answers may take before the training of a run of so many seconds."""
-    return max(WRITING_SECONDS, WRITING_SHARE * run)
 
 
 def _work(shape: Shape, method: Method, settings: Settings, on_cpu: bool) -> float:

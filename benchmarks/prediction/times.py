@@ -44,6 +44,10 @@ from engine.worker.tracing.candidate import plan_of
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import trace
+from engine.worker.training import advised
+from recommender import timing
+from recommender.edits import edited
+from recommender.shape import shape_of
 from recommender.timing import HOST
 
 RESULTS = Path(__file__).parents[1] / "results" / "prediction_times.json"
@@ -64,6 +68,8 @@ STEPS = 7
 FEWEST = 20
 SHARES = (0.25, 0.5)
 """Of its steps, those after which a run's time left is looked at, beside the first ten."""
+PARTS = ("preflight", "reference", "before", "answers", "samples", "train", "evaluate", "fit", "after", "probe")
+"""Phases of a run that are told apart."""
 CLOCKS: dict[str, Callable[[Step], float]] = {"clock": attrgetter("seconds"), "computed": lambda step: step.computed or 0.0}
 
 
@@ -169,6 +175,35 @@ def told_left(events: list[Event], ends: int) -> dict[str, list[float]]:
     return said
 
 
+def by_phase(folder: Path, events: list[Event]) -> dict[str, list[float]]:
+    """Seconds that each part of a run is told to take by what is installed now, and those that it took.
+
+    Answers and samples are those before and after together; `load` is all that has no part of its own.
+    """
+    took: dict[str, float] = {}
+    part, before, trained = "load", _moment(events[0]), False
+    for event in events:
+        took[part] = took.get(part, 0.0) + _moment(event) - before
+        before = _moment(event)
+        match event["kind"]:
+            case "phase":
+                name = str(event["name"])
+                trained = trained or name == "save"
+                part = "fit" if name == "after" and not trained else name
+                part = part if part in PARTS else "load"
+            case "checkpoint":
+                took[part] -= event["seconds"]
+                took["checkpoint"] = took.get("checkpoint", 0.0) + event["seconds"]
+            case "evaluation" if event["split"] in ("after", "probe"):
+                part = "load"
+    run = RunDirectory(folder)
+    found = advised(run, run.plan().method)
+    assert found is not None
+    own, facts = edited(*found, run.plan()).candidate, found[0]
+    told = timing.by_phase(facts, shape_of(facts.model, facts.data.task), own.method, own.settings)
+    return {name: [round(told.get(name, 0.0), 1), round(took.get(name, 0.0), 1)] for name in told | took}
+
+
 def _moment(event: Event) -> float:
     return float(event["monotonic"])
 
@@ -194,7 +229,7 @@ def finished(folder: Path) -> dict[str, Any] | None:
     off = {name: round(100 * (said / took - 1), 1) for name, took in lasted.items()} if said and whole else {}
     return told | {"task": RunDirectory(folder).plan().task, "step": step, "whole": off} | {
         name: told_left(log, len(steps)) for name, log in logs.items()
-    }
+    } | {"phases": by_phase(folder, events), "phases, computed": by_phase(folder, alone)}
 
 
 def scores(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:

@@ -19,7 +19,7 @@ from engine.worker.inner import evaluating, inner_of
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Progress
-from recommender.timing import ANSWERS_AT_ONCE
+from recommender.answering import ANSWERS_AT_ONCE
 
 GIVEN_BACK_EVERY = 64
 """Tokens. The cache is copied into a slightly larger one at each token, and the pieces of before fit nothing: without this a

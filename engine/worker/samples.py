@@ -17,8 +17,8 @@ from engine.worker.mistakes import in_words
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
+from recommender.answering import SAMPLE_TOKENS, SAMPLES, SAMPLES_SECONDS
 from recommender.facts import CLASSIFYING
-from recommender.timing import SAMPLE_TOKENS, SAMPLES, SAMPLES_SECONDS
 
 MOST_WHILE_LEARNING = 2
 FEW_TOKENS = 32

@@ -35,10 +35,11 @@ from engine.worker.tasks.base import Encoded, Task
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import seed_everything
 from engine.worker.training import Training, advised, suggested_rate
+from recommender.answering import writing_seconds
 from recommender.edits import edited
 from recommender.errors import Refused
 from recommender.plan import Plan
-from recommender.timing import FIT_ROWS, PROBE_ROWS, writing_seconds
+from recommender.timing import FIT_ROWS, PROBE_ROWS
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from recommender import timing
+from recommender import answering, timing
 from recommender.counting import split_of
 from recommender.decide import recommend
 from recommender.device_speed import device_flops
@@ -159,7 +159,7 @@ def test_the_answers_that_a_model_writes_before_and_after_are_counted(
     data = {"task": task, "rows": 200, "eval_rows": 400, "tokens_p50": 90, "tokens_p95": 200, "tokens_total": 20_000}
     facts = Facts.model_validate({"machine": machine, "model": model, "data": data})
     counted = recommend(facts).candidate("lora").hours.predicted
-    monkeypatch.setattr(timing, "ANSWERS", {})
+    monkeypatch.setattr(answering, "ANSWERS", {})
     assert low <= 3600 * (counted - recommend(facts).candidate("lora").hours.predicted) <= high
 
 
@@ -251,7 +251,7 @@ def seconds(facts: Facts, method: Any = "full", devices: int = 1, **changes: Any
     settings = recommend(facts).candidate(method).settings.model_copy(update=changes)
     found = timing.predict(facts, shape_of(facts.model), method, settings, devices)
     training = found.training or 0.0
-    return 3600 * training, 3600 * (found.predicted - training) - timing.START_UP_SECONDS
+    return 3600 * training, 3600 * (found.predicted - training) - timing.start_up(facts, shape_of(facts.model))
 
 
 def test_what_is_tried_and_saved_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -313,7 +313,7 @@ def test_steps_that_were_measured_take_a_little_more_in_a_run() -> None:
 
 
 def test_writing_may_take_a_minute_or_a_twentieth_of_the_run() -> None:
-    assert [timing.writing_seconds(run) for run in (100, 1200, 10_000)] == [60, 60, 500]
+    assert [answering.writing_seconds(run) for run in (100, 1200, 10_000)] == [60, 60, 500]
 
 
 def test_answers_are_counted_by_the_rows_that_are_asked_and_no_longer_than_they_may_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,17 +323,48 @@ def test_answers_are_counted_by_the_rows_that_are_asked_and_no_longer_than_they_
         data = {"task": "chat", "rows": 200, "eval_rows": eval_rows, "tokens_p50": 90, "tokens_p95": 200, "tokens_total": 20_000}
         facts = Facts.model_validate({"machine": machine, "model": LLAMA_1B, "data": data})
         found = []
-        for answers in (timing.ANSWERS, {}):
+        for answers in (answering.ANSWERS, {}):
             with monkeypatch.context() as now:
-                now.setattr(timing, "ANSWERS", answers)
+                now.setattr(answering, "ANSWERS", answers)
                 found.append(3600 * recommend(facts).candidate("lora").hours.predicted)
-        assert found[0] - found[1] <= 2 * timing.writing_seconds(found[1]) + 1e-6
+        assert found[0] - found[1] <= 2 * answering.writing_seconds(found[1]) + 1e-6
         return found[0] - found[1]
 
-    assert writing(card, 400) == pytest.approx(2 * 200 * 16 * timing.LAYER_SECONDS * timing.SLOWDOWN["lora"]), "before and after"
+    layer = answering.LAYER_SECONDS * answering.SLOWER["lora"]
+    assert writing(card, 400) == pytest.approx(2 * 200 * 16 * layer), "before and after"
     few = writing(CPU, 1)
     assert writing(CPU, 3) > few, "of three rows, not of as many as may be asked"
     assert writing(CPU | {"cpu_cores": 1}, 400) > 60
+
+
+def test_answers_are_as_long_as_what_is_learned_and_cost_what_scoring_was_tried_to_cost() -> None:
+    """A chat's answers were told as long as its rows, in as many pieces, and twice as long as they took."""
+    model = {"id": "s", "family": "decoder", "parameters": 134_515_008, "layers": 30, "hidden_size": 576}
+    data = {"task": "chat", "rows": 200, "eval_rows": 40, "tokens_p50": 100, "tokens_p95": 200, "tokens_total": 20_000}
+    step = {"method": "lora", "precision": "fp32", "gradient_checkpointing": False, "trained": "all"}
+    tried = {"steps": [{"step": step, "seconds": {"train": 2e-3, "evaluate": 1e-3, "tokens": 400}}]}
+
+    def answers(**changes: Any) -> float:
+        told = {"machine": CPU, "model": model, "data": data | changes, "measured": {"memory_profile": tried, "bandwidth": 20e9}}
+        facts = Facts.model_validate(told)
+        shape, lora = shape_of(facts.model, "chat"), recommend(facts).candidate("lora")
+        parts = timing.by_phase(facts, shape, "lora", lora.settings.model_copy(update={"token_budget": 1600}))
+        return parts["answers"] / 2
+
+    reading, token = 1.15 * 4 * 134_515_008 / 20e9, timing.HOST * 1e-3
+    row = answering.APART * token
+    assert answers(trained_tokens=5_000) == pytest.approx(50 * (reading + 32 * row) + 32 * 75 * token, rel=0.01)
+    assert answers(trained_tokens=10_000) == pytest.approx(100 * (reading + 32 * row) + 32 * 50 * token, rel=0.01)
+    longer = {"tokens_p95": 400, "trained_tokens": 5_000}
+    assert answers(**longer) == pytest.approx(100 * (2 * reading + 32 * row) + 32 * 75 * token, rel=0.01), "in two pieces"
+
+
+@pytest.mark.parametrize("task", ["classification", "preference", "chat", "continued_pretraining"])
+def test_the_parts_of_a_run_add_up_to_what_is_told_of_it(task: Any) -> None:
+    model = {"id": "s", "family": "decoder", "parameters": 134_515_008, "layers": 30, "hidden_size": 576}
+    facts = Facts.model_validate({"machine": CPU, "model": model, "data": ROWS | {"task": task}})
+    shape, lora = shape_of(facts.model, task), recommend(facts).candidate("lora")
+    assert sum(timing.by_phase(facts, shape, "lora", lora.settings).values()) == pytest.approx(3600 * lora.hours.predicted)
 
 
 def test_raw_text_loses_nothing_by_being_cut_into_blocks() -> None:
@@ -362,11 +393,11 @@ def test_preferences_are_two_sequences_each_and_the_untouched_model_reads_them_o
     tokens = 2 * 40_000 * split_of(facts.data).train / 400 * lora.settings.epochs
     assert lora.hours.training is not None
     assert 3600 * lora.hours.training == pytest.approx(tokens * 1e-2 * timing.HOST, rel=0.01)
-    for name, nothing in (("PREFLIGHT", 0), ("SAVED", math.inf), ("SAMPLES", 0)):
-        monkeypatch.setattr(timing, name, nothing)
+    for of, name, nothing in ((timing, "PREFLIGHT", 0), (timing, "SAVED", math.inf), (answering, "SAMPLES", 0)):
+        monkeypatch.setattr(of, name, nothing)
     lora, split = recommend(facts).candidate("lora"), split_of(facts.data)
     rows = split.validation * lora.settings.evaluations + 2 * split.held_out + min(timing.FIT_ROWS, 400) + 400  # all, at first
-    rest = 3600 * (lora.hours.predicted - (lora.hours.training or 0.0)) - timing.START_UP_SECONDS
+    rest = 3600 * (lora.hours.predicted - (lora.hours.training or 0.0)) - timing.start_up(facts, shape_of(facts.model))
     assert rest == pytest.approx(rows * 2 * 100 * 1e-2 * timing.HOST, rel=0.01)
 
 

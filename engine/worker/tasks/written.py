@@ -13,7 +13,7 @@ from engine.metrics.kinds import Answers, Kind
 from engine.worker.generating import LEAST_TOKENS, Limits, Written, write_all
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin
-from recommender.timing import ANSWER_TOKENS, ANSWERS
+from recommender.answering import ANSWER_TOKENS, ANSWERS
 
 
 def truth_of(kind: Kind, wanted: Sequence[str | None]) -> list[Any]:

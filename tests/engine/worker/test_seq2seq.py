@@ -24,9 +24,9 @@ from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.seq2seq import Seq2Seq, pair_of, read_by_decoder, settle_languages
 from engine.worker.token_loss import before_head
+from recommender.answering import ANSWERS
 from recommender.errors import InputError
 from recommender.plan import Plan
-from recommender.timing import ANSWERS
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 pytestmark = pytest.mark.usefixtures("short_answers")

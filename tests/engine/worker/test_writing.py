@@ -31,10 +31,10 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Prompt
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.registry import task_of
-from recommender import timing
+from recommender import answering
+from recommender.answering import SAMPLES_SECONDS
 from recommender.errors import InputError
 from recommender.plan import Plan
-from recommender.timing import SAMPLES_SECONDS
 from tests.engine.worker.conftest import SHORT
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
@@ -313,8 +313,8 @@ def test_a_slow_machine_gets_fewer_or_shorter_answers_the_same_before_and_after(
     assert report["scores"]["after"]["answers_written"] == few["answers"]
     assert scores[0]["written"] == scores[1]["written"] == few | {"cut": False}
     written = [read_json(run.scores / f"samples-{name}.json") for name in ("before", "after")]
-    assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < timing.SAMPLE_TOKENS
-    assert len(report["samples"]) == short["answers"] == timing.SAMPLES
+    assert generating.LEAST_TOKENS < written[0]["tokens"] == written[1]["tokens"] == short["tokens"] < answering.SAMPLE_TOKENS
+    assert len(report["samples"]) == short["answers"] == answering.SAMPLES
     assert [text for text in report["warnings"] if text.startswith("Generation is slow here")]
 
 
