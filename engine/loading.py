@@ -87,7 +87,11 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
         once = _unseen(once, held_out, counts)
         if not len(once):
             raise InputError(f"{choice.train}: every row is among the held-out rows, too; name other held-out rows with --eval.")
-        if choice.eval is None and counts["together"] and not set(held_out.keys()).isdisjoint(once.keys()):
+        shown = set(held_out.keys())
+        seen = sum(key in shown for key in once.keys())  # noqa: SIM118 - not a mapping
+        if choice.eval is not None:
+            counts["seen"] = seen
+        elif counts["together"] and seen:
             counts["torn"] = 1
     marks = marks_of(once, task)
     labels = choice.labels or sort_labels({mark for row in marks or () for mark in row})

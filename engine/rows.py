@@ -91,7 +91,7 @@ class Split:
     counts: dict[str, int] = field(default_factory=dict)
     """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked. `unlearned` are answers
     of weight 0, `together` rows that share their prompt, first message or text with others; `torn` is 1 where too many did to be
-    kept on one side."""
+    kept on one side, and `seen` are training rows that do with those of a held-out file."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:

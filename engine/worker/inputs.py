@@ -21,6 +21,10 @@ TORN = (
     "Too many rows share one question, first message or text to be kept on one side of the split: scores may be too good. "
     "Give held-out rows of your own with --eval."
 )
+SEEN = (
+    "One training row shares its question, or its first message or text, with a held-out row, and goes on otherwise.",
+    "{n:,} training rows share their question, or their first message or text, with held-out rows, and go on otherwise.",
+)
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
 
@@ -73,10 +77,17 @@ def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int],
         tell.warn(code, text)
     if counts.get("torn"):
         tell.warn("torn", TORN)
+    if counts.get("seen"):
+        tell.warn("seen_held_out", seen_in_words(counts["seen"]))
     for use, which in rows.items():
         told = in_words(use, which, task.plan.max_length)
         if told:
             tell.warn("rows_cut", " ".join(told), use=use, **lost(which))
+
+
+def seen_in_words(n: int) -> str:
+    """That rows share with held-out rows what the split of a file would have kept on one side."""
+    return f"{SEEN[0] if n == 1 else SEEN[1].format(n=n)} They are learned, so scores may be better than on what is new."
 
 
 def in_words(use: str, rows: Encoded, max_length: int) -> list[str]:

@@ -112,7 +112,7 @@ def write(
 
 def kept_together(counts: Mapping[str, int]) -> list[str]:
     """What the split did with rows that share a question, in a sentence."""
-    if not counts.get("together") or counts.get("torn"):
+    if not counts.get("together") or counts.get("torn") or counts.get("seen"):
         return []
     shared = f"{counts['together']:,} rows share their question, or their first message or text, with others"
     return [f"{shared}; none is on two sides."]

@@ -214,6 +214,19 @@ def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int
     assert len(parts.held_out) == (60 if options else pytest.approx(48, abs=15))
 
 
+def test_what_a_brought_held_out_file_shares_with_the_training_is_learned_and_said(tmp_path: Path) -> None:
+    """With other answers a question is not left out of the training, as a row is that is held out too."""
+    for name, answers in (("train", range(90)), ("held", range(90, 120))):  # three answers each, of the same 30 questions
+        rows = [{"prompt": f"A poem of {i % 30}!", "completion": f"poem {i}"} for i in answers]
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    columns = {"prompt": "prompt", "completion": "completion"}
+    plan = {"train": str(tmp_path / "train.jsonl"), "columns": columns, "layout": "prompt_completion"}
+    alone = split(DataChoice.model_validate(plan), "instruction").counts
+    brought = split(DataChoice.model_validate(plan | {"eval": str(tmp_path / "held.jsonl")}), "instruction").counts
+    assert (alone["together"], alone.get("seen")) == (90, None)
+    assert (brought["together"], brought["overlap"], brought["seen"]) == (90, 0, 90)
+
+
 @pytest.mark.parametrize("options", [{}, {"eval_rows": 40}], ids=["carved", "put aside"])
 def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(options: dict[str, int], tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"

@@ -1,12 +1,15 @@
 """What the report keeps so that predictions can be judged."""
 
 import tracemalloc
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from engine.metrics.registry import kind_of
-from engine.worker.report import one_answer, statements, too_few, went_too_fast
+from engine.worker.inputs import tell_losses
+from engine.worker.report import kept_together, one_answer, statements, too_few, went_too_fast
 from engine.worker.took import Log, in_report
 from recommender.facts import Task
 
@@ -84,3 +87,15 @@ def test_a_row_or_four_prove_nothing() -> None:
     assert too_few(1) == ["One row was held out: too few to say whether anything was gained."]
     assert too_few(4) == ["4 rows were held out: too few to say whether anything was gained."]
     assert not too_few(0) + too_few(5)
+
+
+@pytest.mark.parametrize(("seen", "began"), [(0, None), (1, "One training row shares"), (90, "90 training rows share")])
+def test_questions_that_a_brought_held_out_file_asks_too_are_told(seen: int, began: str | None) -> None:
+    """ "None is on two sides" stood in the report: of the training file's own rows that was true."""
+    told: list[str] = []
+    tell: Any = SimpleNamespace(warn=lambda code, text: told.append(text))
+    task: Any = SimpleNamespace(remarks={})
+    counts = {"together": 90, "seen": seen}
+    tell_losses(task, {}, counts, tell)
+    assert [text.startswith(began or "") for text in told] == [True] * (began is not None)
+    assert len(kept_together(counts)) == (began is None)
