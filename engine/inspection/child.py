@@ -45,6 +45,13 @@ class Cancel:
         if process is not None and process.poll() is None:
             _signal(process)
 
+    def __enter__(self) -> "Cancel":
+        return self
+
+    def __exit__(self, *_how: object) -> None:
+        """Whoever goes on to something else, or leaves, does not want it any more."""
+        self.cancel()
+
     def _holds(self, process: subprocess.Popen[bytes] | None) -> None:
         with _lock:
             self._process = process

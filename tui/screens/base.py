@@ -112,8 +112,11 @@ class LoracleScreen(TellsMistakes, Screen[None]):
         found = self.copyable()
         if found is None:
             self.say(_("There is nothing to copy here; select text with the mouse and press ctrl+c."), "warning")
-            return
-        words, text = found
+        else:
+            self.copy_out(*found)
+
+    def copy_out(self, words: str, text: str) -> None:
+        """Copy `text`, and say so in `words`."""
         self.app.copy_to_clipboard(text)
         self.say(_("Copied: {what}").format(what=words))
 

@@ -51,11 +51,8 @@ class CompareScreen(ChartKeys):
         with Container(id="compare"):
             yield Pane(1, _("loss"), LossChart(id="chart"), id="loss")
             yield TextPane(2, _("runs"), id="legend-of")
-            results, differing = TextPane(3, _("results"), id="results"), TextPane(4, _("settings that differ"), id="differing")
-            results.add_class("lower", "-shown")
-            differing.add_class("lower")
-            yield results
-            yield differing
+            yield TextPane(3, _("results"), id="results").add_class("lower", "-shown")
+            yield TextPane(4, _("settings that differ"), id="differing").add_class("lower")
 
     def on_mount(self) -> None:
         head = Content.styled(_("comparing {n} runs").format(n=len(self._runs)), "bold")

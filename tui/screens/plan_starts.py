@@ -104,16 +104,14 @@ class PlanStarts(LoracleScreen):
         for group in ("advice", "counting", "ready"):  # what goes on there would only slow the run down
             self.workers.cancel_group(self, group)
         self._message(views.starting(self.advice), wrong=False)
-        cancel = cancel_handle()
         try:
-            tell = self._telling(self.advice, cancel)
-            told = {"anyway": anyway, "cancel": cancel, "progress": tell, "ready": self._ready}
-            run = await in_thread(starting.start, self.advice, self.chosen, self.loracle.runs, **told)
+            with cancel_handle() as cancel:
+                told = {"anyway": anyway, "cancel": cancel, "progress": self._telling(self.advice, cancel), "ready": self._ready}
+                run = await in_thread(starting.start, self.advice, self.chosen, self.loracle.runs, **told)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
         finally:
-            cancel.cancel()  # whoever leaves does not want it any more
             self._starting = False
         self.begun()
         self.loracle.open_run(run)
@@ -157,15 +155,14 @@ class PlanStarts(LoracleScreen):
     async def _start_pilot(self) -> None:
         assert self.advice is not None
         self._message(_("starting the pilot…") if self.advice.model.weights_here else views.starting(self.advice), wrong=False)
-        cancel = cancel_handle()
         try:
-            tell = self._telling(self.advice, cancel)
-            run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel, tell)
+            with cancel_handle() as cancel:
+                tell = self._telling(self.advice, cancel)
+                run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel, tell)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
         finally:
-            cancel.cancel()
             self._starting = False
         self.begun()
         if run is None:

@@ -109,11 +109,10 @@ class RecommendationScreen(PlanStarts):
 
     async def _try_bf16(self, advice: engine_side.Advice) -> None:
         """Find out whether this processor is faster in bf16, beside a plan that can be read already; a start waits for it."""
-        cancel = cancel_handle()
         try:
-            facts = await in_thread(measuring.tried, advice, cancel)
+            with cancel_handle() as cancel:
+                facts = await in_thread(measuring.tried, advice, cancel)
         finally:
-            cancel.cancel()  # whoever leaves does not want it any more
             self._trying = False
         if self._starting:
             return
@@ -137,11 +136,8 @@ class RecommendationScreen(PlanStarts):
                 break
             self._counting = True
             self._take(self.advice)
-            cancel = cancel_handle()
-            try:
+            with cancel_handle() as cancel:
                 facts = await in_thread(measuring.counted, self.advice, cancel)
-            finally:
-                cancel.cancel()
             self._counting = False  # not where this was given up: then the next one counts
             if not self._starting:
                 await self._take_measured(lambda now, facts=facts: measuring.with_profile(now, facts))  # type: ignore[misc]
@@ -153,11 +149,8 @@ class RecommendationScreen(PlanStarts):
         for _round in range(measuring.ROUNDS):
             if self.advice is None or self._starting or self._trying or measuring.is_uncounted(self.advice):
                 return
-            cancel = cancel_handle()
-            try:
+            with cancel_handle() as cancel:
                 facts = await in_thread(measuring.counted_beside, self.advice, cancel)
-            finally:
-                cancel.cancel()
             if facts is None or self._starting:
                 return
             await self._take_measured(lambda now, facts=facts: measuring.with_profile(now, facts))  # type: ignore[misc]

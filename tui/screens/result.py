@@ -91,11 +91,8 @@ class ResultScreen(PanesScreen):
         with Container(id="result"):
             yield ReportPane(1, _("before and after"), id="scores", help=_("! marks a gain whose interval contains zero."))
             yield ReportPane(2, _("predicted and actual"), id="cost")
-            wrong, means = ReportPane(3, _("where it is still wrong"), id="wrong"), ReportPane(4, _("what it means"), id="means")
-            wrong.add_class("lower", "-shown")
-            means.add_class("lower")
-            yield wrong
-            yield means
+            yield ReportPane(3, _("where it is still wrong"), id="wrong").add_class("lower", "-shown")
+            yield ReportPane(4, _("what it means"), id="means").add_class("lower")
         yield Static(id="problem", markup=False)
 
     def on_mount(self) -> None:
@@ -167,9 +164,7 @@ class ResultScreen(PanesScreen):
             self.say(_("There is no report to copy."), "warning")
             return
         contents = [content for part in self._parts(self._report).values() for content in part]
-        text = as_text(views.headline(self._report), *contents)
-        self.app.copy_to_clipboard(text)
-        self.say(_("Copied: {what}").format(what=_("the report")))
+        self.copy_out(_("the report"), as_text(views.headline(self._report), *contents))
 
     def action_try_it(self) -> None:
         """Ask both models."""
@@ -237,6 +232,5 @@ class ResultScreen(PanesScreen):
 
         if await in_thread(open_folder, self._folder):
             self.say(_("Opened: {what}").format(what=self._folder))
-            return
-        self.app.copy_to_clipboard(self._folder)
-        self.say(_("Copied: {what}").format(what=self._folder))
+        else:
+            self.copy_out(self._folder, self._folder)

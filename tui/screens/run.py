@@ -66,18 +66,11 @@ class RunScreen(RunPanes):
             yield Pane(1, _("loss"), LossChart(id="chart"), id="loss", help=CHART_HELP)
             yield Pane(2, _("now"), Quiet(id="metrics", grows=True), Quiet(id="last"), id="now")
             yield TextPane(3, _("machine"), id="machine", help=_("█ used now, ▒ up to the peak, | as predicted."))
-            yield self._lower(TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations"))
-            yield self._lower(TextPane(6, _("samples"), id="samples"))
-            yield self._lower(TextPane(7, _("advice"), id="advice"))
-            log = LogPane(4, log_title(), id="log")
-            log.add_class("lower", "-shown")
-            yield log
+            yield TextPane(5, f"{_('evaluations')}   {sign('●')} {_('best')}", id="evaluations").add_class("lower")
+            yield TextPane(6, _("samples"), id="samples").add_class("lower")
+            yield TextPane(7, _("advice"), id="advice").add_class("lower")
+            yield LogPane(4, log_title(), id="log").add_class("lower", "-shown")
         yield Quiet(id="hint", grows=True)
-
-    @staticmethod
-    def _lower(pane: Pane) -> Pane:
-        pane.add_class("lower")
-        return pane
 
     def on_mount(self) -> None:
         if not self.query(LossChart):  # the app is being left, and mounts nothing any more

@@ -165,14 +165,15 @@ class DataStep(Step):
                 return
         self._asked = question
         field.hint(_("looking…"))
-        self._reading = reading = engine_side.cancel_handle()
         loop = asyncio.get_running_loop()
 
         def tell(done: int, total: int, unit: str) -> None:  # called in the thread that waits for the child
             loop.call_soon_threadsafe(self._tell_progress, reading, amount(done, total, unit))
 
         try:
-            known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
+            with engine_side.cancel_handle() as reading:
+                self._reading = reading
+                known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
         except (LoracleError, OSError, RuntimeError) as error:
             message = getattr(error, "message", str(error))
             if _is_of(message, draft.held_out, draft.data):
@@ -183,8 +184,6 @@ class DataStep(Step):
             self.looking, self.refused = False, True
             self.post_message(self.Said())
             return
-        finally:
-            reading.cancel()  # whoever asks something else, or leaves, does not want it any more
         self._reading = None
         self.known = known
         self.looking = False

@@ -30,18 +30,16 @@ class LimitsStep(Step):
         self._scored = str(draft.eval_rows) if draft.eval_rows else ""
 
     def compose(self) -> ComposeResult:
-        with Horizontal(classes="row"):
-            yield Static(_("Time"), classes="label", markup=False)
-            yield Input(self._hours, id="hours", compact=True, placeholder=_("no limit"), restrict=r"[0-9]*\.?[0-9]*")
-        yield Static(id="hours-says", classes="facts", markup=False)
-        with Horizontal(classes="row"):
-            yield Static(_("Training rows"), classes="label", markup=False)
-            yield Input(self._rows, id="take", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
-        yield Static(id="take-says", classes="facts", markup=False)
-        with Horizontal(classes="row"):
-            yield Static(_("Held-out rows"), classes="label", markup=False)
-            yield Input(self._scored, id="score", compact=True, placeholder=_("all of them"), restrict=r"[0-9]*", max_length=9)
-        yield Static(id="score-says", classes="facts", markup=False)
+        number_of, every = r"[0-9]{0,9}", _("all of them")
+        for name, words, value, without, typed in (
+            ("hours", _("Time"), self._hours, _("no limit"), r"[0-9]*\.?[0-9]*"),
+            ("take", _("Training rows"), self._rows, every, number_of),
+            ("score", _("Held-out rows"), self._scored, every, number_of),
+        ):
+            with Horizontal(classes="row"):
+                yield Static(words, classes="label", markup=False)
+                yield Input(value, id=name, compact=True, placeholder=without, restrict=typed)
+            yield Static(id=f"{name}-says", classes="facts", markup=False)
         lines = [
             _("Memory is measured: a run uses what is free on this machine now, and the line below says which methods fit."),
             _("Enter goes on to the plan."),

@@ -196,17 +196,15 @@ class ModelStep(Step):
                 return
         self._asked = name
         self.field.hint(_("looking…"))
-        cancel = engine_side.cancel_handle()
         try:
-            self.known = await in_thread(engine_side.inspect_model, name, cancel)
+            with engine_side.cancel_handle() as cancel:
+                self.known = await in_thread(engine_side.inspect_model, name, cancel)
         except (LoracleError, OSError, RuntimeError) as error:
             self.field.wrong(in_words(getattr(error, "message", str(error))))
             self.looking, self.refused, self._going_on = False, True, False
             self._list()
             self.post_message(self.Said())
             return
-        finally:
-            cancel.cancel()  # whoever asks something else, or leaves, does not want it any more
         self.field.note(views.model_facts(self.known))
         self._list()
         self.looking = False
