@@ -2,14 +2,14 @@
 like)."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from engine.tables.argilla import of_argilla
 from engine.tables.encoding import TextFile
-from engine.tables.source import Source, Told, Wanted
+from engine.tables.source import Source
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -45,30 +45,20 @@ def annotated(source: Source, file: TextFile) -> Source:
     first = next(source.batches(), None)
     if first is None:
         return source
-    steps: list[Callable[[Table], Table]] = []
+    rows = source
     if _is_label_studio(first):
         step = partial(_of_label_studio, marked=set())
-        steps.append(step)
-        first = step(first)
+        rows, first = rows.through(step), step(first)
     if "_task_hash" in first.columns or "_input_hash" in first.columns:
         step = partial(_of_prodigy, one=_chooses_one(first), only=_only_label(first))
-        steps.append(step)
-        first = step(first)
+        rows, first = rows.through(step), step(first)
     answers = of_argilla(first)
     if answers is not None:
-        steps.append(answers)
-        first = answers(first)
+        rows, first = rows.through(answers), answers(first)
     found = _spans_column(first)
     if found is not None:
-        steps.append(partial(_tagged, text=found[0], spans=found[1]))
-    return replace(source, read=partial(_read, source, steps), names=()) if steps else source
-
-
-def _read(source: Source, steps: Sequence[Callable[[Table], Table]], told: Told, wanted: Wanted) -> Iterator[Table]:
-    for table in source.read(told, wanted):
-        for step in steps:
-            table = step(table)
-        yield table
+        rows = rows.through(partial(_tagged, text=found[0], spans=found[1]))
+    return source if rows is source else replace(rows, names=())
 
 
 def _is_label_studio(table: Table) -> bool:

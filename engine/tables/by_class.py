@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.tables.bounds import LONGEST_TEXT
 from engine.tables.encoding import open_text
-from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
+from engine.tables.source import Row, Source, Told, Wanted, in_batches
 from engine.tables.split_names import split_named
 from engine.tables.table import Table
 from recommender.errors import InputError
@@ -91,20 +91,14 @@ def text_files(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path, written: str, files: Sequence[tuple[str, Path]], told: Told, _: Wanted) -> Iterator[Table]:
-    texts: list[str] = []
-    labels: list[str] = []
-    size = start = 0
+    for table in in_batches(folder, written, ("text", "label"), _rows(files)):
+        yield table
+        told(table.start + table.rows)
+
+
+def _rows(files: Sequence[tuple[str, Path]]) -> Iterator[Row]:
     for label, file in files:
         length = file.stat().st_size
         if length > 4 * LONGEST_TEXT:  # a character has up to 4 bytes
             raise InputError(f"{file}: is one text of {length:,} bytes; at most {LONGEST_TEXT:,} characters are read. Split it.")
-        texts.append(_text(file))
-        labels.append(label)
-        size += length
-        if len(texts) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield Table(folder, written, {"text": texts, "label": labels}, start)
-            start += len(texts)
-            texts, labels, size = [], [], 0
-            told(start)
-    if texts:
-        yield Table(folder, written, {"text": texts, "label": labels}, start)
+        yield (_text(file), label), length

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
+from engine.tables.source import Row, Source, Told, Wanted, in_batches
 from engine.tables.table import Table
 from engine.text import one_line
 from recommender.errors import InputError
@@ -35,6 +35,7 @@ THOUSANDS_COMMA = re.compile(r"[+-]?(0|[1-9]\d{0,2}(,\d{3})*)(\.\d+)?")
 MOSTLY_COMMAS = 0.8
 """Share of numbers with a comma from which on a comma is the decimal one; labels such as `3,27` stand beside single ones."""
 _SENTENCES = ("sentence #", "sentence_id", "sentence id", "sentenceid", "sent_id", "sentence_idx", "sentence_number", "sentence")
+OF_TAGGED = ("tokens", "tags")
 WORDS = ("word", "words", "token", "tokens", "form")
 TAGS = ("tag", "tags", "ner_tag", "ner_tags", "ner", "iob", "label", "labels")
 
@@ -55,15 +56,15 @@ def unfolded(source: Source, file: TextFile) -> Source:
     if first is None:
         return source
     if source.separator == "semicolon" and (numbers := _columns_with_commas(first)):
-        source = replace(source, read=partial(_with_points, source, numbers))
+        source = source.through(partial(_with_points, numbers))
     chosen = tuple(n for n, values in first.columns.items() if any(map(_CHOSEN.match, values[:_LOOK_AT])))
     if chosen:
-        source = replace(source, read=partial(_with_choices, source, chosen))
+        source = source.through(partial(_with_choices, chosen))
     if None not in parts and _are_tags(first.columns[str(parts[2])][:_LOOK_AT]):
-        sentences = partial(_sentences, source, [str(name) for name in parts])
-        return replace(source, read=sentences, names=("tokens", "tags"))
+        read = partial(_by_sentence, source, [str(name) for name in parts])
+        return replace(source, read=read, names=OF_TAGGED)
     names = tuple(name for name in _columns_of_lists(first) if name not in chosen)
-    return replace(source, read=partial(_with_lists, source, names)) if names else source
+    return source.through(partial(_with_lists, names)) if names else source
 
 
 def _are_tags(values: Sequence[str]) -> bool:
@@ -71,33 +72,32 @@ def _are_tags(values: Sequence[str]) -> bool:
     return bool(filled) and _nearly_all(sum(_TAG.fullmatch(v.strip()) is not None for v in filled), len(filled))
 
 
-def _sentences(source: Source, names: list[str], told: Told, _: Wanted) -> Iterator[Table]:
+def _by_sentence(source: Source, names: list[str], told: Told, _: Wanted) -> Iterator[Table]:
+    return in_batches(source.path, source.format, OF_TAGGED, _sentences(source, names, told))
+
+
+def _sentences(source: Source, names: list[str], told: Told) -> Iterator[Row]:
     """A sentence begins where another number stands; a row without one belongs to the sentence before it."""
-    sentences: list[list[str]] = []
-    tags: list[list[str]] = []
-    start, now = 0, ""
+    words: list[str] = []
+    tags: list[str] = []
+    now = ""
     for table in source.read(told, None):
         for key, word, tag in zip(*(table.columns[name] for name in names), strict=True):
             if not word.strip():
                 continue
-            if (key.strip() and key != now) or not sentences:
-                if len(sentences) >= BATCH_ROWS:
-                    yield Table(source.path, source.format, {"tokens": sentences, "tags": tags}, start)
-                    start += len(sentences)
-                    sentences, tags = [], []
-                sentences.append([])
-                tags.append([])
+            if words and key.strip() and key != now:
+                yield (words, tags), 0
+                words, tags = [], []
+            if not words:
                 now = key
-            sentences[-1].append(word.strip())
-            tags[-1].append(tag.strip())
-    if sentences:
-        yield Table(source.path, source.format, {"tokens": sentences, "tags": tags}, start)
+            words.append(word.strip())
+            tags.append(tag.strip())
+    if words:
+        yield (words, tags), 0
 
 
-def _with_choices(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
-    for table in source.read(told, wanted):
-        lists = {name: [_choices_in(v) for v in table.columns[name]] for name in names}
-        yield replace(table, columns=table.columns | lists)
+def _with_choices(names: Iterable[str], table: Table) -> Table:
+    return replace(table, columns=table.columns | {name: [_choices_in(v) for v in table.columns[name]] for name in names})
 
 
 def _choices_in(cell: str) -> list[Any]:
@@ -127,9 +127,8 @@ def _is_decimal(text: str) -> bool:
     return "," in text and DECIMAL_COMMA.fullmatch(text) is not None
 
 
-def _with_points(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
-    for table in source.read(told, wanted):
-        yield replace(table, columns=table.columns | {name: [_with_point(v) for v in table.columns[name]] for name in names})
+def _with_points(names: Iterable[str], table: Table) -> Table:
+    return replace(table, columns=table.columns | {name: [_with_point(v) for v in table.columns[name]] for name in names})
 
 
 def _with_point(text: str) -> str:
@@ -185,17 +184,16 @@ def printed_by_numpy(text: str) -> bool:
     return _NUMPY.match(text) is not None
 
 
-def _with_lists(source: Source, names: Iterable[str], told: Told, wanted: Wanted) -> Iterator[Table]:
-    for table in source.read(told, wanted):
-        lists = {name: [_held(table, name, i, v) for i, v in enumerate(table.columns[name])] for name in names}
-        yield replace(table, columns=table.columns | lists)
+def _with_lists(names: Iterable[str], table: Table) -> Table:
+    lists = {name: [_held(table, name, i, v) for i, v in enumerate(table.columns[name])] for name in names}
+    return replace(table, columns=table.columns | lists)
 
 
 def with_talks(source: Source, first: Mapping[str, Sequence[Any]]) -> Source:
     """Conversations as lists where texts spell them (`'[{"role": ...}]'`), as some sets of the hub have them; `first` holds the
     first values of columns."""
     names = tuple(name for name, values in first.items() if _are_talks(values))
-    return replace(source, read=partial(_with_lists, source, names)) if names else source
+    return source.through(partial(_with_lists, names)) if names else source
 
 
 def _are_talks(values: Sequence[Any]) -> bool:

@@ -6,10 +6,9 @@ from functools import partial
 from itertools import takewhile
 
 from engine.tables.bounds import LONGEST_TEXT, check_width
-from engine.tables.cells import TAGS, WORDS
+from engine.tables.cells import OF_TAGGED, TAGS, WORDS
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_BYTES, BATCH_ROWS, Source, Told, Wanted
-from engine.tables.table import Table
+from engine.tables.source import Row, Source, Told, of_rows
 from recommender.errors import InputError
 
 _TAG = re.compile(rb"O|[BIESLUM]-\S+")
@@ -26,9 +25,7 @@ _UNIVERSAL_LINE = re.compile(r"\d+([-.]\d+)?\t[^\t]+\t[^\t]+\t[A-Z_]+(\t[^\t]+){
 
 def open_plain(file: TextFile) -> Source:
     """Raw text: a row a paragraph where blank lines part paragraphs, else a row a line; one column, `text`."""
-    by_line = not _has_paragraphs(file)
-    size = file.path.stat().st_size
-    return Source(file.path, "text", partial(_plain, file, by_line), size, "bytes", ("text",), file.encoding)
+    return of_rows(file.path, "text", ("text",), partial(_texts, file, not _has_paragraphs(file)), file.encoding)
 
 
 def _has_paragraphs(file: TextFile) -> bool:
@@ -44,10 +41,9 @@ def _has_paragraphs(file: TextFile) -> bool:
     return False
 
 
-def _plain(file: TextFile, by_line: bool, told: Told, _: Wanted) -> Iterator[Table]:
-    texts: list[str] = []
+def _texts(file: TextFile, by_line: bool, told: Told) -> Iterator[Row]:
     paragraph: list[bytes] = []
-    length = size = start = 0
+    length = 0
     for number, line in enumerate(_and_a_blank(file.lines(told)), 1):
         if line.strip():
             paragraph.append(line)
@@ -55,15 +51,8 @@ def _plain(file: TextFile, by_line: bool, told: Told, _: Wanted) -> Iterator[Tab
             if length > LONGEST_TEXT:
                 raise InputError(f"{file.path}:{number}: a paragraph of over {LONGEST_TEXT:,} bytes; split it with blank lines.")
         if paragraph and (by_line or not line.strip()):
-            texts.append(b"\n".join(paragraph).decode("utf-8"))
-            size += length
+            yield (b"\n".join(paragraph).decode("utf-8"),), length
             paragraph, length = [], 0
-        if texts and (len(texts) >= BATCH_ROWS or size >= BATCH_BYTES):
-            yield Table(file.path, "text", {"text": texts}, start)
-            start += len(texts)
-            texts, size = [], 0
-    if texts:
-        yield Table(file.path, "text", {"text": texts}, start)
 
 
 def _and_a_blank(lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -88,8 +77,7 @@ def open_ended(file: TextFile) -> Source:
 
 
 def _labelled(file: TextFile, kind: str, *, several: bool) -> Source:
-    read = partial(_marked, file, kind, several)
-    return Source(file.path, kind, read, file.path.stat().st_size, "bytes", ("text", "label"), file.encoding)
+    return of_rows(file.path, kind, ("text", "label"), partial(_marked, file, kind, several), file.encoding)
 
 
 def looks_ended(head: str) -> bool:
@@ -110,29 +98,12 @@ def _behind(line: str) -> tuple[str, list[str]]:
     return (line.strip(), []) if found is None else (found[1], [found[2]])
 
 
-def _marked(file: TextFile, kind: str, several: bool, told: Told, _: Wanted) -> Iterator[Table]:
+def _marked(file: TextFile, kind: str, several: bool, told: Told) -> Iterator[Row]:
     part = _before if kind == "fasttext" else _behind
-    texts: list[str] = []
-    labels: list[list[str]] = []
-    size = start = 0
-
-    def batch() -> Table:
-        told_apart = labels if several else [row[0] if row else None for row in labels]
-        return Table(file.path, kind, {"text": texts, "label": told_apart}, start)
-
     for line in file.lines(told):
-        if not line.strip():
-            continue
-        text, marks = part(line.decode("utf-8"))
-        texts.append(text)
-        labels.append(marks)
-        size += len(line)
-        if len(texts) >= BATCH_ROWS or size >= BATCH_BYTES:
-            yield batch()
-            start += len(texts)
-            texts, labels, size = [], [], 0
-    if texts:
-        yield batch()
+        if line.strip():
+            text, marks = part(line.decode("utf-8"))
+            yield (text, marks if several else next(iter(marks), None)), len(line)
 
 
 def looks_tagged(head: str) -> bool:
@@ -168,8 +139,7 @@ def open_tagged(file: TextFile) -> Source:
 
     The token is the first column and the tag the last; in CoNLL-U they are the word form and its part of speech.
     """
-    size = file.path.stat().st_size
-    return Source(file.path, "conll", partial(_tagged, file), size, "bytes", ("tokens", "tags"), file.encoding)
+    return of_rows(file.path, "conll", OF_TAGGED, partial(_sentences, file), file.encoding)
 
 
 def _is_aside(text: str, *, universal: bool, numbered: bool) -> bool:
@@ -195,30 +165,21 @@ def _unnumbered(fields: list[str], place: str) -> list[str]:
     return fields[1:]
 
 
-def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
+def _sentences(file: TextFile, told: Told) -> Iterator[Row]:
     head = file.head(8 << 10)
     numbered = _are_numbered(head)
     universal = looks_universal(head) or file.path.name.lower().removesuffix(".gz").endswith(".conllu")
-    ten = False
-    sentences: list[list[str]] = []
-    tags: list[list[str]] = []
+    ten = begun = False
     tokens: list[str] = []
     marks: list[str] = []
-    start = 0
     for number, line in enumerate(_and_a_blank(file.lines(told)), 1):
         if not line.strip():
             if tokens:
-                sentences.append(tokens)
-                tags.append(marks)
+                yield (tokens, marks), 0
                 tokens, marks = [], []
-            if len(sentences) >= BATCH_ROWS:
-                yield Table(file.path, "conll", {"tokens": sentences, "tags": tags}, start)
-                start += len(sentences)
-                sentences, tags = [], []
             continue
         text = line.decode("utf-8")
-        first = not (start or sentences or tokens)
-        if _is_aside(text, universal=universal, numbered=numbered) or (first and _are_names(text.lower().split())):
+        if _is_aside(text, universal=universal, numbered=numbered) or (not begun and _are_names(text.lower().split())):
             continue
         fields = text.rstrip().split("\t") if "\t" in text.strip() else text.split()
         if len(fields) < 2:
@@ -237,7 +198,6 @@ def _tagged(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
             fields = _unnumbered(fields, f"{file.path}:{number}")
         tokens.append(fields[0])
         marks.append(fields[-1])
-    if sentences:
-        yield Table(file.path, "conll", {"tokens": sentences, "tags": tags}, start)
-    elif not start:
+        begun = True
+    if not begun:
         raise InputError(f"{file.path} holds no tagged tokens.")

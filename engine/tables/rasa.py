@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from engine.tables.encoding import TextFile
-from engine.tables.source import BATCH_ROWS, Source, Told, Wanted
-from engine.tables.table import Table
+from engine.tables.source import Row, Source, Told, of_rows
 from recommender.errors import InputError
 
 _INTENT = re.compile(r"(##|(?P<before>\s*)- +)\s*intent: *(?P<name>\S.*?)\s*")
@@ -24,14 +23,10 @@ def looks_rasa(head: str) -> bool:
 
 def open_rasa(file: TextFile) -> Source:
     """Columns `text` and `label`, a row an example; of marked words the words, without their entities."""
-    size = file.path.stat().st_size
-    return Source(file.path, "rasa", partial(_read, file), size, "bytes", ("text", "label"), file.encoding)
+    return of_rows(file.path, "rasa", ("text", "label"), partial(_examples, file), file.encoding)
 
 
-def _read(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
-    texts: list[str] = []
-    labels: list[str] = []
-    start = 0
+def _examples(file: TextFile, told: Told) -> Iterator[Row]:
     intent, depth, are_examples = "", -1, False
     for number, raw in enumerate(file.lines(told), 1):
         line = raw.decode("utf-8")
@@ -47,11 +42,4 @@ def _read(file: TextFile, told: Told, _: Wanted) -> Iterator[Table]:
             if item["said"].startswith("text:"):
                 place = f"{file.path}:{number}"
                 raise InputError(f"{place}: holds an example that has fields; write it as a line (`- a text`).")
-            texts.append(_ENTITY.sub(r"\1", item["said"]))
-            labels.append(intent)
-        if len(texts) >= BATCH_ROWS:
-            yield Table(file.path, "rasa", {"text": texts, "label": labels}, start)
-            start += len(texts)
-            texts, labels = [], []
-    if texts:
-        yield Table(file.path, "rasa", {"text": texts, "label": labels}, start)
+            yield (_ENTITY.sub(r"\1", item["said"]), intent), len(line)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from engine.tables.bounds import checked
 from engine.tables.table import Place, Table, in_file, joined_names
@@ -16,6 +16,8 @@ Told = Callable[[int], None]
 """Is told how much of `Source.size` was read."""
 Wanted = Container[int] | None
 """Numbers of rows, counted from 1; `None` means all."""
+Row = tuple[tuple[Any, ...], int]
+"""The values of a row, and about how many bytes they are."""
 
 
 def nobody(done: int) -> None:
@@ -51,6 +53,10 @@ class Source:
         wanted = frozenset(name if name in self.names else name.partition(".")[0] for name in every)
         return self.picks(wanted) if self.picks is not None and wanted < frozenset(self.names) else self
 
+    def through(self, step: Callable[[Table], Table]) -> "Source":
+        """With every batch as `step` makes it."""
+        return replace(self, read=lambda told, wanted: map(step, self.read(told, wanted)))
+
     def batches(self, told: Told = nobody, wanted: Wanted = None) -> Iterator[Table]:
         """Tables of up to some ten thousand rows, in the file's order.
 
@@ -64,3 +70,30 @@ class Source:
     def where(self, number: int) -> str:
         """Where the row of that number stands, for messages; it was read before."""
         return (self.place or in_file(self.path))(number)
+
+
+def of_rows(
+    path: Path, kind: str, names: tuple[str, ...], rows: Callable[[Told], Iterator[Row]], encoding: str | None = None
+) -> Source:
+    """A file that is read row by row."""
+    size = path.stat().st_size
+    return Source(path, kind, lambda told, _: in_batches(path, kind, names, rows(told)), size, "bytes", names, encoding)
+
+
+def in_batches(path: Path, kind: str, names: tuple[str, ...], rows: Iterable[Row]) -> Iterator[Table]:
+    """Rows that come one by one, as tables."""
+    held: list[tuple[Any, ...]] = []
+    size = start = 0
+
+    def batch() -> Table:
+        return Table(path, kind, {n: list(v) for n, v in zip(names, zip(*held, strict=True), strict=True)}, start)
+
+    for values, length in rows:
+        held.append(values)
+        size += length
+        if len(held) >= BATCH_ROWS or size >= BATCH_BYTES:
+            yield batch()
+            start += len(held)
+            held, size = [], 0
+    if held:
+        yield batch()
