@@ -44,10 +44,12 @@ LOOK = 0.2
 """Seconds that this is looked at for."""
 WAIT = 5.0
 """Seconds that are waited for it at most: a worker's imports take about as long."""
+YOUNG = 30.0
+"""Seconds after which a process imports no more: what computes then is a run, for which waiting would be in vain."""
 
 
 def wait_for_quiet(wait: float = WAIT) -> None:
-    """Until no other child of this process's parent computes. A worker that imports beside what is timed made operations seem to
+    """Until no other child of this process's parent imports. A worker that did so beside what is timed made operations seem to
     take 1.75 times as long on two threads of one core."""
     until = time.monotonic() + wait
     before = computed_beside()
@@ -60,7 +62,8 @@ def wait_for_quiet(wait: float = WAIT) -> None:
 
 
 def computed_beside(parent: psutil.Process | None = None) -> float | None:
-    """Seconds of processor time of all other children of this process's parent; `None` where they cannot be seen."""
+    """Seconds of processor time of all other children of this process's parent that have just begun; `None` where they cannot be
+    seen."""
     total = 0.0
     try:
         parent = parent or psutil.Process().parent()
@@ -71,7 +74,7 @@ def computed_beside(parent: psutil.Process | None = None) -> float | None:
         if process.pid != os.getpid():
             with contextlib.suppress(psutil.Error):  # it has ended
                 times = process.cpu_times()
-                total += times.user + times.system
+                total += times.user + times.system if time.time() - process.create_time() < YOUNG else 0.0
     return total
 
 

@@ -33,12 +33,14 @@ def test_what_never_comes_to_rest_is_not_waited_for_longer(monkeypatch: pytest.M
     assert next(clock) in range(5, 10)
 
 
-def test_what_another_child_computes_is_seen() -> None:
+def test_what_another_child_computes_is_seen_unless_it_is_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as sibling:
         try:
             until = time.monotonic() + 60
             while (timed.computed_beside(psutil.Process()) or 0) < 0.1:
                 assert time.monotonic() < until
+            monkeypatch.setattr(time, "time", lambda now=time.time: now() + timed.YOUNG)
+            assert timed.computed_beside(psutil.Process()) == 0, "it has imported long ago"
         finally:
             sibling.kill()
 
