@@ -21,6 +21,7 @@ test: $(INSTALLED)  ## everything a change must pass; types are checked beside t
 	$(BIN)/lint-imports
 	$(MAKE) --no-print-directory --jobs=2 types suite
 
+suite: export PYTHONDONTWRITEBYTECODE =  # compiled once, not at each of the hundreds of starts that the tests make
 suite: $(INSTALLED)
 	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder tests/journeys tests/engine/worker tests
 

@@ -34,14 +34,18 @@ class Served:
     """A server of its own."""
 
     def __init__(self, runs: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        command = [sys.executable, "-m", "tui.cli", "serve", "--port", str(self.port), "--runs", str(runs)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        assert self.process.stdout is not None
-        self.said = self.process.stdout.readline()
+        while True:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.port: int = probe.getsockname()[1]
+            self.url = f"http://127.0.0.1:{self.port}"
+            command = [sys.executable, "-m", "tui.cli", "serve", "--port", str(self.port), "--runs", str(runs)]
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            assert self.process.stdout is not None
+            self.said = self.process.stdout.readline()
+            if "cannot be used" not in self.said:  # somebody else took it meanwhile
+                break
+            self.process.communicate()
         self.key = self.said.partition("?key=")[2].split()[0]
         soon(self._listens)
 
