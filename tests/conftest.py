@@ -276,7 +276,7 @@ def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def loracle(tmp_path: Path) -> Command:
     """The real program in a process of its own, in `tmp_path`."""
 
-    def call(*arguments: str | Path, timeout: float = 200) -> subprocess.CompletedProcess[str]:
+    def call(*arguments: str | Path, timeout: float = 400) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(*arguments), capture_output=True, text=True, timeout=timeout, cwd=tmp_path, env=quiet(), check=False
         )

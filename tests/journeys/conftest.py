@@ -17,7 +17,7 @@ from recommender.plan import Plan
 from recommender.plan_file import dump
 from tests.conftest import Command
 
-PATIENCE = 100.0
+PATIENCE = 300.0
 """Seconds: a busy machine takes ten to import torch."""
 
 

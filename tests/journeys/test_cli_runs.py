@@ -45,11 +45,12 @@ class Place:
 
 
 def called(folder: Path, *arguments: str, state: Path | None = None) -> Answer:
-    env = os.environ | {"COLUMNS": "120", "LORACLE_STATE": str(state or folder / "state")}
+    env = os.environ | {"COLUMNS": "120", "LORACLE_LANG": "en", "LORACLE_CONFIG": str(folder / "no-config.toml")}
+    env |= {"LORACLE_STATE": str(state or folder / "state")}
     env |= {"LORACLE_TRIAL": "0", "LORACLE_TRACE": "1"}  # the one journey whose advice counts by traces
     env.pop("LORACLE_RUNS", None)
     command = [sys.executable, "-m", "tui.cli", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=200, cwd=folder, env=env, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=400, cwd=folder, env=env, check=False)
 
 
 @pytest.fixture(scope="module")

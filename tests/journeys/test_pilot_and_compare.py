@@ -19,7 +19,7 @@ from tests.conftest import HELD_OUT, TRAIN, json_lines
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Background = Callable[..., "subprocess.Popen[str]"]
-PATIENCE = 100.0
+PATIENCE = 300.0
 
 
 def all_groups(folder: Path) -> list[Group]:
