@@ -87,6 +87,8 @@ class TrainingStep(Given):
         "adamw", "adamw_8bit", "paged_adamw_8bit", "adamw_bf16", "paged_adamw", "lion", "lion_8bit", "paged_lion",
         "paged_lion_8bit", "adafactor", "sgd", "none",
     ] = "adamw"  # fmt: skip
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """SGD's, for which it keeps a number a parameter."""
     optimizer_implementation: Literal["foreach", "fused", "single", "for-loop", "bitsandbytes"] | None = None
     optimizer_state_dtype: Dtype | Literal["uint8", "int8"] | None = None
     embeddings_in_fp32: bool | None = None
@@ -124,6 +126,8 @@ class TrainingStep(Given):
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
+    set_to_none: bool = True
+    """Whether `zero_grad` drops the gradients; else they live through all of the next step, and its evaluation."""
     expandable_segments: bool | None = None
     """Whether `PYTORCH_ALLOC_CONF` says so: nothing of a block is left over, and less is reserved."""
     devices: Annotated[int, Field(ge=1, le=100_000)] = 1

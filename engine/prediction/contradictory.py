@@ -67,7 +67,8 @@ def ignored(step: TrainingStep) -> list[str]:
     """Names of what a step says and no answer can count: what is not understood, what full fine-tuning has none of, and what
     Loracle's own step chooses by itself."""
     unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
-    unknown += ["evaluation_rows"] if step.loss == "chunked" and step.evaluation_rows is not None else []
+    own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none} if step.loss == "chunked" else {}
+    unknown += [name for name, value in own.items() if value]
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 
 
@@ -83,6 +84,8 @@ def _of_adapters(step: TrainingStep) -> str | None:
 def _of_optimizer(step: TrainingStep) -> str | None:
     """What an optimizer cannot be, or keep."""
     named, way, kept = step.optimizer, step.optimizer_implementation, step.optimizer_state_dtype
+    if step.momentum and named != "sgd":
+        return f"momentum is SGD's, and optimizer is {named}"
     if way == "fused" and ("8bit" in named or "paged" in named or named in ("lion", "adafactor")):
         return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
     if way == "bitsandbytes" and named in ("adamw_bf16", "adafactor", "sgd"):

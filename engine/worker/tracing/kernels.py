@@ -285,6 +285,12 @@ def _mixed(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]
     return copies + ([size * out.numel()] if isinstance(out, torch.Tensor) and out.dtype != common else [])
 
 
+def _summed(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
+    """ReduceOpsUtils.h, `make_reduction`: on a CPU what is summed into another type is copied to it first, as Trainer's label
+    smoothing sums 16 bit into fp32."""
+    return [out.element_size() * args[0].numel()] if args[0].dtype != out.dtype and args[0].is_floating_point() else []
+
+
 def _scattered(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> list[int]:
     """ScatterGatherKernel.cpp, `create_acc_buffer`: in 16 bit all of what is written to has a copy in fp32."""
     return [4 * out.numel()] if out.dtype in (torch.bfloat16, torch.float16) else []
@@ -300,7 +306,7 @@ _CPU: dict[Any, Line] = {
     getattr(getattr(aten, name), overload): _mixed
     for name in ("add", "sub", "mul", "div", "add_", "sub_", "mul_", "div_")
     for overload in ("Tensor",)
-} | dict.fromkeys(
+} | dict.fromkeys((aten.sum.default, aten.sum.dim_IntList, aten.mean.default, aten.mean.dim), _summed) | dict.fromkeys(
     (
         aten.scatter_add.default, aten.scatter_add_.default, aten.scatter.src, aten.scatter_.src, aten.scatter.value,
         aten.scatter_.value, aten.gather.default,

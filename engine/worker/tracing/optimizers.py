@@ -30,11 +30,6 @@ class _Stateful:
         self._parameters = parameters
         self.states: list[torch.Tensor] = []
 
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-        for p in self._parameters:
-            p.grad = None
-
 
 class BitsAndBytes(_Stateful):
     """AdamW and Lion of bitsandbytes (optim/optimizer.py, `Optimizer2State.init_state`, `Optimizer1State.init_state`).
@@ -111,8 +106,3 @@ class Several:
         """All of them."""
         for optimizer in self._optimizers:
             optimizer.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drop the gradients."""
-        for optimizer in self._optimizers:
-            optimizer.zero_grad(set_to_none=set_to_none)

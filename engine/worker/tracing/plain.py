@@ -145,10 +145,11 @@ class PlainLoop:
             self._live.phase(f"{which}optimizer")
             if self.optimizer is not None:
                 self.optimizer.step()
-                self.optimizer.zero_grad(set_to_none=True)
-            else:
-                for p in self.trained:
+            for p in self.trained:
+                if self._step.set_to_none:
                     p.grad = None
+                elif p.grad is not None:
+                    p.grad.zero_()
             if not self._step.outputs_rebound:
                 held = loss = None
         del held, loss
@@ -248,7 +249,7 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], step: TrainingS
     if named == "none" or not parameters:
         return None
     if named == "sgd":
-        return torch.optim.SGD(parameters, lr=1e-3, foreach=step.optimizer_implementation == "foreach")
+        return torch.optim.SGD(parameters, lr=1e-3, momentum=step.momentum, foreach=way == "foreach", fused=way == "fused")
     if named == "adafactor":  # as transformers' Trainer makes it
         return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)
     lion = "lion" in named

@@ -123,6 +123,7 @@ CELLS: dict[str, dict[str, Any]] = {
     "xlnet, autocast": {"head": "tagging", "autocast": "bfloat16"},
     "deberta, one number, autocast": {"head": "classification", "labels": 1, "autocast": "bfloat16"},
     "trl's loss": {"loss": "chunked_nll", "micro_batch_rows": 8},
+    "smoothed in 16 bit": {"base_dtype": "bfloat16", "label_smoothing": 0.1, "optimizer": "sgd", "momentum": 0.9},
 }
 
 
@@ -438,6 +439,19 @@ def test_workspaces_are_those_of_the_torch_that_is_told() -> None:
     assert either["predicted"] == since["predicted"] == before["predicted"] + 2 * (32 * 2**20 - kernels.WORKSPACE_ELSEWHERE)
     assert either["low"] == before["low"] == int(ALLOCATED[0] * before["predicted"]) < since["low"]
     assert told(hopper, torch="2.8") == told(hopper, torch="2.12")
+
+
+def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter() -> None:
+    def phases(**more: Any) -> dict[str, int]:
+        return by_phase(traced(BERT | SHORT, step_of(head="classification", optimizer="sgd", **more), Card(), None).segments)
+
+    usual, zeroed, momentum = phases(), phases(set_to_none=False), phases(momentum=0.9)
+    gradients = zeroed["evaluation"] - usual["evaluation"]
+    assert gradients > 4 * 1500 * 64, "the embedding's alone"
+    assert zeroed["forward"] - usual["forward"] == gradients
+    assert {p: momentum[p] - usual[p] for p in ("forward", "optimizer", "evaluation")} == {
+        p: pytest.approx(gradients, rel=0.01) for p in ("forward", "optimizer", "evaluation")
+    }
 
 
 def test_batches_that_are_scored_may_be_larger_than_those_that_are_trained() -> None:
