@@ -61,6 +61,12 @@ ROOM = 4 * 1024**3
 """Bytes of main memory that have to be free for a process to be made ready beside others: it takes 500 MB before it has begun."""
 
 
+AS_BUILT = "TORCH_DISABLE_NATIVE_JIT"
+"""Set to 1, torch keeps to the kernels that it was built with. Since 2.13 it writes some anew at their first use on a GPU, with a
+compiler and Python's headers, and fails where these are missing: so would every model with rotary positions (pytorch issue
+196977). What they save is nothing beside a training step."""
+
+
 class Waiting:
     """A worker that imports its libraries, seconds of work, and waits to be told its run.
 
@@ -185,6 +191,7 @@ def environment() -> dict[str, str]:
         "TOKENIZERS_PARALLELISM": "true",
         "TRANSFORMERS_VERBOSITY": "error",
         "PYTHONUNBUFFERED": "1",
+        AS_BUILT: os.environ.get(AS_BUILT) or "1",
     }
     env.pop("PYTHONPATH", None)
     env |= arithmetic()

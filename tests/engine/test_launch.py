@@ -188,6 +188,17 @@ def test_memory_of_a_gpu_grows_in_place_but_below_windows_or_where_a_person_has_
     assert launch.environment()["PYTORCH_CUDA_ALLOC_CONF"] == "backend:cudaMallocAsync"
 
 
+def test_torch_writes_no_kernels_of_its_own_which_takes_a_compiler_unless_a_person_wants_it(
+    gpus: list[Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(launch.AS_BUILT, raising=False)
+    monkeypatch.setenv(launch.AS_BUILT, launch.environment()[launch.AS_BUILT])
+    torchs = pytest.importorskip("torch._native.common_utils", reason="an older torch writes none")
+    assert torchs.check_native_jit_disabled.__wrapped__()
+    monkeypatch.setenv(launch.AS_BUILT, "0")
+    assert launch.environment()[launch.AS_BUILT] == "0"
+
+
 def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
     gpus: list[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

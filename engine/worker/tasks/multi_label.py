@@ -103,7 +103,7 @@ class MultiLabel(RowHead):
 
     def _given(self, targets: list[Any], like: torch.Tensor) -> torch.Tensor:
         """1 where a row has a label, (rows, labels)."""
-        given = torch.zeros_like(like)
+        given = torch.zeros(like.shape, dtype=like.dtype)
         for i, row in enumerate(targets):
             given[i, row] = 1.0
-        return given
+        return given.to(like.device)  # at once: on a GPU each row's numbers would be a copy that is waited for

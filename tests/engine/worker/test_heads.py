@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import pipeline
 
 from engine import checkpoints
@@ -72,6 +73,28 @@ def whole_loss(task: str, model: Any, batch: LogicalBatch, pad: int, labels: int
     for i, target in enumerate(batch.targets):
         truth[i, target["places"]] = torch.tensor(target["tags"])
     return functional.cross_entropy(logits.flatten(0, 1), truth.flatten())
+
+
+@pytest.mark.parametrize("rows", [2, 20])
+def test_the_labels_of_a_micro_batch_come_to_a_gpu_in_one_piece(make_plan: MakePlan, rows: int) -> None:
+    """A row after the other took a copy each, which was waited for. The meta device stands for the GPU."""
+    asked: list[str] = []
+
+    class Asked(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch here
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            asked.extend([str(func)] if isinstance(out, torch.Tensor) and out.is_meta else [])
+            return out
+
+    labels = ["a", "b", "c"]
+    task: Any = task_of(make_plan("demo", "full", task="multi_label"), labels, 0)
+    targets = [[0], [1, 2]] * (rows // 2)
+    with Asked():
+        found = task._given(targets, torch.empty(rows, 3, device="meta"))
+    assert found.shape == (rows, 3)
+    assert len(asked) == 2  # those here, and theirs
+    wanted = torch.tensor([[1.0, 0, 0], [0, 1, 1]] * (rows // 2))
+    assert task._given(targets, torch.empty(rows, 3)).equal(wanted)
 
 
 TASKS = ["multi_label", "regression", "token_classification"]
