@@ -19,6 +19,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks.gpu.results import Lines, machine, read_lines
 
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
@@ -90,33 +92,42 @@ def run(pieces: list[tuple[str, str, str]], out: Path, minutes: float, smoke: bo
     The next one is started early: it imports its libraries, which takes as long as many a measurement, and waits.
     """
     out.mkdir(parents=True, exist_ok=True)
-    end = time.monotonic() + 60 * minutes
+    until = time.monotonic() + 60 * minutes
     times = {name: 60 * float(most or PIECES[name][1]) for name, _, most in pieces}
     begun: dict[str, subprocess.Popen[bytes]] = {}
     (out / "turn").write_text("")
     try:
         for place, name in enumerate(times):
-            allowed = min(times[name], end - time.monotonic())
+            allowed = min(times[name], until - time.monotonic())
             if allowed < 10:
                 print(f"{name}: no time is left", flush=True)
                 break
             process = begun.get(name) or begun.setdefault(name, begin(name, times[name], out, smoke))
-            while process.poll() is None and (out / "turn").read_text() != name and time.monotonic() < end:
+            while process.poll() is None and (out / "turn").read_text() != name and time.monotonic() < until:
                 time.sleep(0.1)  # it must have its turn before the next one can ask for it
             for following in list(times)[place + 1 : place + 2]:
                 begun[following] = begin(following, times[following], out, smoke)
             started = time.monotonic()
             try:
-                said = f"exit {process.wait(min(allowed, max(end - started, 1)))}"
+                said = f"exit {process.wait(min(allowed, max(until - started, 1)))}"
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                end_all_of(process)
                 said = "cut off"
             print(f"{name}: {said} after {time.monotonic() - started:.0f} s", flush=True)
     finally:  # a Ctrl-C too leaves nothing behind on the card
         for process in begun.values():
-            process.kill()
-            process.wait()
+            end_all_of(process)
+
+
+def end_all_of(process: "subprocess.Popen[bytes]") -> None:
+    """Kill a piece with all that it has started, programs and their workers in sessions of their own: they would go on beside the
+    next one."""
+    with contextlib.suppress(psutil.Error):
+        for one in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                one.kill()
+    process.kill()
+    process.wait()
 
 
 def begin(name: str, allowed: float, out: Path, smoke: bool) -> "subprocess.Popen[bytes]":

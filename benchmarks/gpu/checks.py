@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from benchmarks.gpu import gauges
 from benchmarks.gpu.models import Kind, built, device_of, plan_of, rows_of
-from benchmarks.gpu.results import Lines
+from benchmarks.gpu.results import Lines, without_numbers_first
 from benchmarks.gpu.step import EngineStep
 from engine.worker import attention, dropout
 from engine.worker.precision import autocast
@@ -44,10 +44,10 @@ def run(lines: Lines, smoke: bool) -> None:
         checks["new-shapes"] = _new_shapes
         for method in ("full", "lora"):
             checks[f"out-of-memory-{method}"] = lambda m=method: _out_of_memory(m)  # type: ignore[misc]
-    for key, check in checks.items():
+    for key in without_numbers_first("checks", checks, lambda key: [key]):
         if lines.wanted(key, seconds=5):
             with lines.trying(key):
-                found = check()
+                found = checks[key]()
                 lines.write(key, result="ok" if found.pop("holds") else "wrong", **found)
             gauges.tidy()
 

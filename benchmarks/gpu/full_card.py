@@ -6,8 +6,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from benchmarks.gpu.made import EXAMPLES, encoder
 from benchmarks.gpu.results import Lines
-from benchmarks.gpu.worker_checks import EXAMPLES, SHORT, SUPPORT, encoder, found_of, loracle, one, until
+from benchmarks.gpu.worker_checks import SHORT, SUPPORT, found_of, loracle, one, until
 from engine import runs
 from engine.events import read_events
 from engine.state import FINISHED

@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.gpu import gauges, plain
 from benchmarks.gpu.models import Kind, built, device_of, plan_of, rows_of
-from benchmarks.gpu.results import Lines
+from benchmarks.gpu.results import Lines, without_numbers_first
 from benchmarks.gpu.step import EngineStep
 from engine.worker.modeling import weights_dtype
 from engine.worker.tasks.base import Encoded, Task
@@ -79,6 +79,8 @@ def grid(smoke: bool) -> Iterator[Cell]:
                 yield Cell(Kind(name), method, rows, length, checkpointing)
                 yield Cell(Kind(name), method, rows * 2, length, checkpointing, even=False)
                 yield Cell(Kind(name), method, max(1, rows // 4), length, checkpointing)
+    for method in ("full", "lora", "qlora"):  # as on cards without bf16
+        yield Cell(Kind("llama-0.5b"), method, 8, 1024, fields={"precision": "fp16-mixed"})
     for name in ("llama-0.5b", "llama-1b"):
         for method in ("full", "lora"):
             yield Cell(Kind(name), method, 4, 512, packed=False)
@@ -107,7 +109,9 @@ SHOWN = {
 def run(lines: Lines, smoke: bool) -> None:
     """Measure every cell that is not known yet."""
     device = device_of(smoke)
-    for plain_cell, cell in itertools.zip_longest(plain.grid(smoke), groups(grid(smoke))):
+    plain_cells = without_numbers_first("memory", plain.grid(smoke), lambda cell: [cell.key])
+    engine_cells = without_numbers_first("memory", groups(grid(smoke)), lambda group: [cell.key for cell in group])
+    for plain_cell, cell in itertools.zip_longest(plain_cells, engine_cells):
         if cell is not None:
             _group(lines, cell, device)
         if plain_cell is not None and lines.wanted(plain_cell.key, seconds=SECONDS):
@@ -192,7 +196,7 @@ def _about(cell: Cell, plan: Plan) -> dict[str, Any]:
             "head": "causal_lm" if cell.kind.decoder else "classification",
             "labels": None if cell.kind.decoder else 2,
             "base_dtype": NAMES[weights_dtype(plan)],
-            "autocast": "bfloat16",
+            "autocast": {"bf16-mixed": "bfloat16", "fp16-mixed": "float16"}[plan.precision],
             "adapter_dtype": None if plan.method == "full" else "float32",
             "quantization": "nf4" if quantized else None,
             "double_quantization": True if quantized else None,

@@ -10,6 +10,8 @@ from transformers import TrainerCallback
 
 from benchmarks.gpu import gauges
 from benchmarks.gpu.models import Kind, quantize, raw
+from engine.worker.arguments import OPTIMIZERS
+from recommender.plan import Plan
 
 BATCH = 32
 
@@ -59,7 +61,7 @@ class _Clock(TrainerCallback):  # type: ignore[misc]  # mypy does not read trans
 
 def steps(
     kind: Kind,
-    method: str,
+    plan: Plan,
     setup: Setup,
     *,
     rows: tuple[list[list[int]], list[list[int]]],
@@ -67,7 +69,7 @@ def steps(
     device: torch.device,
     work: Path,
 ) -> dict[str, Any]:
-    """`count` optimizer steps over `rows`; seconds, tokens and peaks."""
+    """`count` optimizer steps over `rows`, by the plan's method, precision and optimizer; seconds, tokens and peaks."""
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
@@ -92,8 +94,9 @@ def steps(
         max_length=1024,
         max_steps=count,
         learning_rate=1e-4,
-        bf16=True,
-        optim="adamw_torch_fused",
+        bf16=plan.precision == "bf16-mixed",
+        fp16=plan.precision == "fp16-mixed",
+        optim=OPTIMIZERS[plan.optimizer],
         save_strategy="no",
         logging_steps=1,
         report_to="none",
@@ -102,11 +105,11 @@ def steps(
         use_cpu=device.type == "cpu",
     )
     trainer = SFTTrainer(
-        model=_model(kind, method, device),
+        model=_model(kind, plan, device),
         args=config,
         train_dataset=table,
         processing_class=_tokenizer(),
-        peft_config=_adapters(method),
+        peft_config=_adapters(plan.method),
     )
     clock = _Clock()
     trainer.add_callback(clock)
@@ -117,11 +120,12 @@ def steps(
     return {"seconds": clock.seconds, "tokens_per_step": tokens, "losses": clock.losses, "allocated": peak, "reserved": reserved}
 
 
-def _model(kind: Kind, method: str, device: torch.device) -> Any:
-    model = raw(kind, torch.float32 if method == "full" else torch.bfloat16, device)
+def _model(kind: Kind, plan: Plan, device: torch.device) -> Any:
+    narrow = torch.float16 if plan.precision == "fp16-mixed" else torch.bfloat16
+    model = raw(kind, torch.float32 if plan.method == "full" and plan.precision != "bf16" else narrow, device)
     model.config.use_cache = False
-    if method == "qlora":
-        quantize(model, ["lm_head"], torch.bfloat16)
+    if plan.method == "qlora":
+        quantize(model, ["lm_head"], narrow)
     return model
 
 

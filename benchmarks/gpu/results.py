@@ -4,12 +4,15 @@ import contextlib
 import json
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.installed import version
 
+T = TypeVar("T")
+
+RESULTS = Path(__file__).parents[1] / "results"
 PACKAGES = ("torch", "transformers", "accelerate", "peft", "bitsandbytes", "trl", "liger-kernel", "triton")
 
 
@@ -22,6 +25,9 @@ class Lines:
         self._started = time.monotonic()
         self.until = until
         self.known = {line["key"]: line for line in read_lines(file)}
+        if file.exists() and not file.read_bytes().endswith(b"\n"):  # a piece was killed as it wrote
+            with file.open("a", encoding="utf-8") as stream:
+                stream.write("\n")
 
     def wanted(self, key: str, *, seconds: float = 0.0) -> bool:
         """Whether that is still to be measured and `seconds` are left for it."""
@@ -41,6 +47,20 @@ class Lines:
             yield
         except Exception as error:
             self.write(key, result="error", error=f"{type(error).__name__}: {str(error)[:400]}")
+
+
+def without_numbers_first(
+    piece: str, named: Iterable[T], keys_of: Callable[[T], Sequence[str]], folder: Path = RESULTS
+) -> list[T]:
+    """The measurements of a piece in their order, but those behind the others of which results of every key are committed,
+    whatever the card: a loan is short."""
+    known = {
+        line["key"]
+        for file in folder.glob(f"gpu-{piece}*.json")
+        for line in json.loads(file.read_text(encoding="utf-8"))["results"]
+        if line.get("result") != "error"
+    }
+    return sorted(named, key=lambda one: known.issuperset(keys_of(one)))
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

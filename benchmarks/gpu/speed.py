@@ -3,6 +3,7 @@
 Random weights and token ids; lengths as instruction data has them. Real tokens are counted, padding is not.
 """
 
+import contextlib
 import shutil
 import statistics
 import tempfile
@@ -15,9 +16,11 @@ import torch
 
 from benchmarks.gpu import gauges, peers
 from benchmarks.gpu.models import Kind, built, device_of, lengths, plan_of, rows_of
-from benchmarks.gpu.results import Lines
+from benchmarks.gpu.results import Lines, without_numbers_first
 from benchmarks.gpu.step import EngineStep
+from engine.worker.liger import Liger
 from engine.worker.tasks.base import Encoded
+from recommender.plan import Plan
 
 Rows = tuple[list[list[int]], list[list[int]]]
 """Token ids, and labels."""
@@ -36,6 +39,18 @@ class Pair:
     setups: tuple[peers.Setup, ...] = peers.SETUPS
     checkpointing: bool = False
     token_budget: int = 16_384
+    settings: tuple[tuple[str, Any], ...] = ()
+    """Of Loracle's plan, beside the usual ones; TRL computes in the same precision, by the same optimizer."""
+
+    def key(self, side: peers.Setup | None) -> str:
+        """The name of one side: Loracle's, or one of TRL's."""
+        more = "".join(f"-{name}={value}" for name, value in self.settings)
+        return f"{self.kind.name}-{self.method}{more}-{'loracle' if side is None else f'trl-{side.name}'}"
+
+    @property
+    def sides(self) -> tuple[peers.Setup | None, ...]:
+        """Loracle first."""
+        return (None, *self.setups)
 
 
 def pairs(smoke: bool) -> Iterator[Pair]:
@@ -44,6 +59,7 @@ def pairs(smoke: bool) -> Iterator[Pair]:
     if smoke:
         for method in ("full", "lora", "qlora"):
             yield Pair(Kind("llama-0.5b", True), method, (documented, plain))
+        yield Pair(Kind("llama-0.5b", True), "full", (plain,), settings=(("precision", "bf16"),))
         return
     yield Pair(Kind("llama-1b"), "lora")
     yield Pair(Kind("llama-8b"), "qlora", (liger,), token_budget=8192, checkpointing=True)
@@ -56,6 +72,12 @@ def pairs(smoke: bool) -> Iterator[Pair]:
     yield Pair(Kind("llama-0.5b"), "lora", (plain, liger))
     yield Pair(Kind("llama-0.5b"), "qlora", (plain, liger))
     yield Pair(Kind("llama-3b"), "qlora", (liger,))
+    # Where a card has no bf16; with Liger's kernels in Loracle's own step; and all of 8B, for which 16 and 8 bit are needed.
+    yield Pair(Kind("llama-0.5b"), "lora", (plain,), settings=(("precision", "fp16-mixed"),))
+    for method in ("lora", "full"):
+        yield Pair(Kind("llama-1b"), method, (), settings=(("kernels", "liger"),))
+    narrow = (("precision", "bf16"), ("optimizer", "adamw_8bit"))
+    yield Pair(Kind("llama-8b"), "full", (liger,), token_budget=8192, checkpointing=True, settings=narrow)
     # As documented TRL takes several times as long: last.
     yield from (Pair(Kind(n), m, (documented,)) for n, m in (("llama-1b", "full"), ("llama-0.5b", "full"), ("llama-8b", "qlora")))
 
@@ -63,12 +85,11 @@ def pairs(smoke: bool) -> Iterator[Pair]:
 def run(lines: Lines, smoke: bool) -> None:
     """Every side of every pair that is not known yet."""
     device = device_of(smoke)
-    for pair in pairs(smoke):
+    for pair in without_numbers_first("speed", pairs(smoke), lambda pair: [pair.key(side) for side in pair.sides]):
         counts = lengths(peers.BATCH * (WARM + TIMED), longest=64 if smoke else 1024, median=20 if smoke else 150)
         rows = rows_of(counts, pair.kind.config().vocab_size)
-        sides: list[peers.Setup | None] = [None, *pair.setups]
-        for side in sides:
-            key = f"{pair.kind.name}-{pair.method}-{'loracle' if side is None else f'trl-{side.name}'}"
+        for side in pair.sides:
+            key = pair.key(side)
             if not lines.wanted(key, seconds=7):
                 continue
             with lines.trying(key):
@@ -85,7 +106,8 @@ def _side(lines: Lines, key: str, pair: Pair, *, side: peers.Setup | None, rows:
             found = loracle(pair, rows, device, work)
         else:
             about["setup"] = side.name
-            found = peers.steps(pair.kind, pair.method, side, rows=rows, count=WARM + TIMED, device=device, work=work)
+            plan = _plan(pair)
+            found = peers.steps(pair.kind, plan, side, rows=rows, count=WARM + TIMED, device=device, work=work)
     except Exception as error:
         if not gauges.is_full(error):
             raise
@@ -113,16 +135,19 @@ def _side(lines: Lines, key: str, pair: Pair, *, side: peers.Setup | None, rows:
 
 def loracle(pair: Pair, rows: Rows, device: torch.device, work: Path) -> dict[str, Any]:
     """The engine's steps over the rows, in their order."""
-    plan = plan_of(pair.kind, pair.method, checkpointing=pair.checkpointing, token_budget=pair.token_budget)
+    plan = _plan(pair)
     model, task = built(pair.kind, plan, device)
     stepper = EngineStep(model, task, Encoded(rows[0], rows[1], [0] * len(rows[0])), work)
-    del model
     seconds: list[float] = []
     losses: list[float] = []
-    for place, which in _batches(len(rows[0])):
-        if place == 1 and device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats()
-        seconds += gauges.seconds(lambda which=which: losses.append(stepper.step(which)), 1)  # type: ignore[misc]
+    with contextlib.ExitStack() as inside:
+        if plan.kernels == "liger":
+            inside.callback(Liger(model).undo)
+        del model
+        for place, which in _batches(len(rows[0])):
+            if place == 1 and device.type == "cuda":
+                torch.cuda.reset_peak_memory_stats()
+            seconds += gauges.seconds(lambda which=which: losses.append(stepper.step(which)), 1)  # type: ignore[misc]
     cuda = device.type == "cuda"
     return {
         "seconds": seconds,
@@ -133,6 +158,11 @@ def loracle(pair: Pair, rows: Rows, device: torch.device, work: Path) -> dict[st
         "packed": bool(getattr(stepper.task, "packed", False)),
         "token_budget": [pair.token_budget, *(after for _, after in stepper.recovered)],
     }
+
+
+def _plan(pair: Pair) -> Plan:
+    settings = dict(pair.settings)
+    return plan_of(pair.kind, pair.method, checkpointing=pair.checkpointing, token_budget=pair.token_budget, **settings)
 
 
 def _batches(rows: int) -> Iterator[tuple[int, list[int]]]:

@@ -42,6 +42,8 @@ class EngineStep:
             interrupt=lambda: None,
         )
         self.trainer.create_optimizer_and_scheduler(STEPS)
+        if self.trainer.accelerator.scaler is not None:  # of fp16, whose scale the step takes out again
+            self.trainer.optimizer = self.trainer.accelerator.prepare(self.trainer.optimizer)
         self._watch()
 
     def _watch(self) -> None:

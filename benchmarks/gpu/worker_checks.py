@@ -9,27 +9,22 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.results import Lines
+from benchmarks.gpu.made import EXAMPLES, encoder, rows, tiny_gemma2, tiny_llama, tiny_t5
+from benchmarks.gpu.results import Lines, without_numbers_first
 from engine import runs
 from engine.events import read_events
 from engine.inspection import kernels
-from engine.named import DEMO, DEMO_PACKAGE
 from engine.rundir import RunDirectory
 from engine.state import FINISHED
 from recommender.errors import LoracleError
 
 ROOT = Path(__file__).parents[2]
-EXAMPLES = ROOT / "examples"
 SUPPORT = ("--data", str(EXAMPLES / "support-train.csv"), "--eval", str(EXAMPLES / "support-heldout.csv"))
 CHAT = ("--data", str(EXAMPLES / "chat-train.jsonl"), "--eval", str(EXAMPLES / "chat-heldout.jsonl"))
-CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
+SMOKE = ("machine", "prefer-lora", "padded-chat-lora", "translate-full", "tag-full", "measure-lora", "stop-and-resume")
 SHORT = ("--set", "epochs=1", "--set", "early_stopping=false")
 
 
@@ -37,32 +32,41 @@ def run(lines: Lines, smoke: bool) -> None:
     """Every check that is not known yet; those that leave the card alone run beside each other."""
     with tempfile.TemporaryDirectory(prefix="loracle-gpu-") as folder:
         work = Path(folder)
-        llama, bert = str(tiny_llama(work / "tiny-llama")), encoder(work / "tiny-bert")
+        llama, bert = tiny_llama(work / "tiny-llama"), encoder(work / "tiny-bert")
+        gemma, t5 = tiny_gemma2(work / "tiny-gemma2"), tiny_t5(work / "tiny-t5")
+        made = {task: ("--data", str(file), "--task", task) for task, file in rows(work / "rows").items()}
         beside: dict[str, Callable[[], dict[str, Any]]] = {"machine": lambda: machine(work)}
-        # What no card has run yet comes first.
-        for name, (model, method, *settings) in {
-            "chat-liger": (llama, "lora", "kernels=liger"),
-            "classify-fp16": (bert, "full", "precision=fp16-mixed"),
-            "chat-fp16": (llama, "lora", "precision=fp16-mixed"),
-            "chat-compiled": (llama, "lora", "compile=true"),
-            "chat-8-bit": (llama, "full", "optimizer=adamw_8bit"),
-            "chat-bf16": (llama, "full", "precision=bf16"),
-            "chat-checkpointed": (llama, "lora", "gradient_checkpointing=true"),
-            "chat-dora": (llama, "lora", "dora=true"),
-            "classify-full": (bert, "full"),
-            "classify-lora": (bert, "lora"),
-            "classify-qlora": (bert, "qlora"),
-            "chat-full": (llama, "full"),
-            "chat-lora": (llama, "lora"),
-            "chat-qlora": (llama, "qlora"),
+        for name, (model, data, method, *settings) in {
+            "chat-liger": (llama, CHAT, "lora", "kernels=liger"),
+            "prefer-lora": (llama, made["preference"], "lora"),
+            "padded-chat-lora": (gemma, CHAT, "lora"),
+            "translate-full": (t5, made["seq2seq"], "full"),
+            "tag-full": (bert, made["token_classification"], "full"),
+            "measure-lora": (bert, made["regression"], "lora"),
+            "classify-fp16": (bert, SUPPORT, "full", "precision=fp16-mixed"),
+            "chat-fp16": (llama, CHAT, "lora", "precision=fp16-mixed"),
+            "chat-compiled": (llama, CHAT, "lora", "compile=true"),
+            "chat-8-bit": (llama, CHAT, "full", "optimizer=adamw_8bit"),
+            "chat-bf16": (llama, CHAT, "full", "precision=bf16"),
+            "chat-checkpointed": (llama, CHAT, "lora", "gradient_checkpointing=true"),
+            "chat-dora": (llama, CHAT, "lora", "dora=true"),
+            "prefer-qlora": (llama, made["preference"], "qlora"),
+            "padded-chat-qlora": (gemma, CHAT, "qlora"),
+            "translate-lora": (t5, made["seq2seq"], "lora"),
+            "classify-full": (bert, SUPPORT, "full"),
+            "classify-lora": (bert, SUPPORT, "lora"),
+            "classify-qlora": (bert, SUPPORT, "qlora"),
+            "chat-full": (llama, CHAT, "full"),
+            "chat-lora": (llama, CHAT, "lora"),
+            "chat-qlora": (llama, CHAT, "qlora"),
         }.items():
-            data = CHAT if model == llama else SUPPORT
             beside[name] = lambda n=name, m=model, way=method, d=data, more=settings: auto(work / n, way, m, d, more)  # type: ignore[misc]
         beside["stop-and-resume"] = lambda: stop_and_resume(work, bert, epochs=2 if smoke else 10)
         if smoke:
-            beside = {name: beside[name] for name in ("machine", "chat-lora", "stop-and-resume")}
-        left = [name for name in beside if lines.wanted(name, seconds=30)]
-        with ThreadPoolExecutor(2 if smoke else 10) as pool:
+            beside = {name: beside[name] for name in SMOKE}
+        names = without_numbers_first("worker-checks", beside, lambda name: [name])
+        left = [name for name in names if lines.wanted(name, seconds=30)]
+        with ThreadPoolExecutor(2 if smoke else 12) as pool:
             list(pool.map(lambda name: one(lines, name, beside[name]), left))
 
 
@@ -209,67 +213,3 @@ def until(true: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not true() and time.monotonic() < deadline:
         time.sleep(0.1)
-
-
-def encoder(folder: Path) -> str:
-    """The demo's model where its package is; else one of its shape with random weights, which fits into a suitcase."""
-    import torch
-    from tokenizers import BertWordPieceTokenizer
-    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
-
-    if find_spec(DEMO_PACKAGE) is not None:
-        return DEMO
-    if not (folder / "config.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = BertWordPieceTokenizer()
-        trained.train([str(EXAMPLES / "support-train.csv")], vocab_size=3000, show_progress=False)
-        trained.save_model(str(folder))
-        BertTokenizerFast(vocab_file=str(folder / "vocab.txt"), model_max_length=512).save_pretrained(folder)
-        torch.manual_seed(0)
-        shape = {"hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6, "num_attention_heads": 12}
-        BertForMaskedLM(BertConfig(vocab_size=trained.get_vocab_size(), **shape)).save_pretrained(folder)
-    return str(folder)
-
-
-def tiny_llama(folder: Path) -> Path:
-    """A small decoder with random weights, a tokenizer made from the example conversations, and a chat template."""
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    if (folder / "config.json").exists():
-        return folder
-    lines = (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()
-    trained = ByteLevelBPETokenizer()
-    specials = ["<pad>", "<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    trained.train_from_iterator(
-        [m["content"] for line in lines for m in json.loads(line)["messages"]],
-        vocab_size=1500,
-        special_tokens=specials,
-        show_progress=False,
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=trained._tokenizer,
-        pad_token="<pad>",
-        eos_token="<|endoftext|>",
-        additional_special_tokens=specials[2:],
-        model_max_length=512,
-    )
-    tokenizer.chat_template = CHATML
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        max_position_embeddings=512,
-        tie_word_embeddings=True,
-        pad_token_id=0,
-        bos_token_id=None,
-        eos_token_id=1,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    return folder
