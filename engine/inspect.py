@@ -72,10 +72,16 @@ class DataInspection:
 def inspect_machine(runs: Path | None = None, *, try_nf4: bool = False) -> Machine:
     """This machine now; never raises. `try_nf4` finds out whether 4-bit kernels run here (seconds, the first time)."""
     from engine.inspection.machine import machine, nf4_works
-    from engine.runs import runs_root
+    from engine.runs import runs_root, under_way
 
     leave_idle()  # some 450 MB that a run would have
     found = machine(runs_root(runs))
+    others = under_way(runs)
+    if others:
+        idle = "under way: times are told as if the machine were idle, and"
+        more = f"{len(others)} other runs are {idle} they may take more memory yet."
+        said = f"{others[0].name} is {idle} it may take more memory yet." if len(others) == 1 else more
+        found = found.model_copy(update={"problems": (*found.problems, said)})
     if try_nf4 and found.nf4 is None:
         return found.model_copy(update={"nf4": nf4_works(found)})
     return found

@@ -216,6 +216,13 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
             yield RunDirectory(path)
 
 
+def under_way(runs: Path | None = None) -> list[RunDirectory]:
+    """Runs, in whatever folder, that a worker on this machine is at now."""
+    known = {run.path: run for folder in (runs, None) for run in all_runs(folder)}
+    workers = ((run, run.worker()) for run in known.values())
+    return [run for run, worker in workers if worker.get("host") == socket.gethostname() and lives(worker)]
+
+
 def folders(runs: Path | None = None) -> list[Path]:
     """Folders of runs and of groups of runs, in the runs folder and elsewhere, newest first."""
     root = runs_root(runs)

@@ -102,7 +102,7 @@ class Machine(Given):
     liger: str | None = None
     """The version of liger-kernel that is installed here beside Triton; `None` means none, or not known."""
     problems: tuple[str, ...] = ()
-    """What could not be found out and why, a sentence each: a driver that hangs, a library that is missing."""
+    """What could not be found out and why, and what is not counted, a sentence each: a driver that hangs, a run under way."""
 
     @model_validator(mode="before")
     @classmethod

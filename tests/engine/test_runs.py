@@ -15,6 +15,7 @@ import pytest
 
 from engine import launch, processes, rundir, runs
 from engine.events import EventWriter
+from engine.inspect import inspect_machine
 from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
@@ -66,6 +67,21 @@ def living(run: RunDirectory) -> None:
     writer = EventWriter(run.events)
     writer.write("run", total_steps=5)
     writer.close()
+
+
+def test_runs_that_are_under_way_here_are_told_with_the_machine(start: Start, tmp_path: Path) -> None:
+    """A second one is planned on what is free now, in the time that it would take alone."""
+
+    def told() -> list[str]:
+        return [p for p in inspect_machine(tmp_path / "elsewhere").problems if "under way" in p]
+
+    ended(start("20260101-imdb-full"), "stopped")
+    begun = runs.start(PLAN, None, tmp_path / "runs")
+    assert told() == []
+    living(begun)
+    assert [p.split(" is under way: ")[0] for p in told()] == [begun.name]
+    living(runs.start(PLAN, None, tmp_path / "runs"))
+    assert [p.split(" under way: ")[0] for p in told()] == ["2 other runs are"]
 
 
 def test_a_run_goes_on_in_the_space_that_it_has_taken_already(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
