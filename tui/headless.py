@@ -142,7 +142,7 @@ def _closing(run: RunDirectory, state: RunState, *, as_json: bool, in_group: boo
     if state.status in ("failed", "refused"):
         narration.print(Text(f"loracle: {cause} {cure}".strip()))
         if state.status == "refused" and state.checkpoint:  # it had begun, and what it is refused for has changed since
-            words = _("The checkpoint of step {step} is kept: once this is put right, `loracle resume {name}` goes on from there.")
+            words = _("The checkpoint of step {step} is kept: once this is put right, `loracle resume {name}` continues it.")
             narration.print(Text(words.format(step=state.checkpoint, name=run.shown)))
     elif not in_group:
         narration.print(Text(_("{name}: {cause}. {cure}").format(name=run.shown, cause=cause, cure=cure)))
