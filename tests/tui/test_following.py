@@ -175,7 +175,7 @@ def test_a_run_that_had_begun_and_is_refused_is_not_lost(worker: Any, capsys: py
     worker.end("refused", code=2, cause="The rows have changed.")
     headless.attach_to(worker.run, as_json=True)
     said = " ".join(capsys.readouterr().err.split())
-    assert f"The checkpoint of step 20 is kept: `loracle resume {worker.run.name}` goes on" in said
+    assert f"is kept: once this is put right, `loracle resume {worker.run.name}` continues it." in said
 
 
 @pytest.mark.parametrize(
