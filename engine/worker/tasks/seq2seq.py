@@ -1,11 +1,9 @@
 """Encoder-decoders: one text is read, another is written; the mean cross-entropy over the tokens of the written ones."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.nn import functional
 
 from engine.metrics.kinds import Answers
 from engine.rows import Rows
@@ -13,13 +11,12 @@ from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.encoding import token_ids
 from engine.worker.generating import Limits, as_keywords, tastes_off
-from engine.worker.inner import evaluating, inner_of
+from engine.worker.inner import inner_of
 from engine.worker.packing import IGNORED
 from engine.worker.precision import autocast
 from engine.worker.scoring import Reader
-from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt, Task
-from engine.worker.tasks.written import answer_of, truth_of, with_texts
-from engine.worker.token_loss import before_head, head_apart, head_of, token_loss, token_losses
+from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
+from engine.worker.tasks.written import Batch, Worded, truth_of, with_texts
 from engine.worker.token_rows import lengths_of
 from recommender.errors import InputError
 
@@ -34,7 +31,7 @@ print(tokenizer.decode(written[0], skip_special_tokens=True))
 """
 
 
-class Seq2Seq(Task):
+class Seq2Seq(Worded):
     """Sequence to sequence: source and target are each cut at the plan's `max_length`."""
 
     auto_model = "AutoModelForSeq2SeqLM"
@@ -42,21 +39,11 @@ class Seq2Seq(Task):
     head_words = "encoder-decoder with a language-model head"
     pipeline = "text2text-generation"
     purpose = "write one text from another"
-    fresh_head = False
 
-    chunked = False
-    """Whether the head is put on the learned tokens only, a chunk at a time; else all logits are computed."""
-    tokenizer: Any = None
     longest = 1
     """Tokens of the longest target."""
     target: Sequence[int] = ()
     """One of them."""
-    tastes: Mapping[str, Any] = MappingProxyType({})
-    """What the model card tells `generate` so that others get the answers that were scored."""
-
-    def config_options(self) -> dict[str, Any]:
-        """Nothing: labels are words of the vocabulary."""
-        return {}
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are the token ids of what is to be written, its end included.
@@ -83,14 +70,13 @@ class Seq2Seq(Task):
         return Encoded(read.input_ids, said.input_ids, truth, sum(n > 0 for n in lost), sum(lost))
 
     def adopt(self, model: Any) -> None:
-        """See whether the head can be put on the learned tokens only: both ways must give the same losses."""
+        """See whether the head can be put on the learned tokens only."""
         self.hasten(model)
         inner = inner_of(model)
-        device = next(model.parameters()).device
         self._settle(inner)
         rows = causal.made_up(inner, 9, 6)
-        with evaluating(model), torch.no_grad(), autocast(device, self.plan.precision):
-            self.chunked = head_apart(model, *self._batch(model, rows, rows[::-1])) <= causal.tolerance(inner)
+        with autocast(next(model.parameters()).device, self.plan.precision):
+            self.chunked = self.reads_learned_only(model, rows, rows[::-1])
 
     def _settle(self, inner: Any) -> None:
         """Have the model's own settings for writing, which are saved with it, say what is trained and scored.
@@ -105,29 +91,13 @@ class Seq2Seq(Task):
             self.tastes = {**self.tastes, "decoder_start_token_id": int(begun[0, 0])}
         generation.update(**self.tastes, max_new_tokens=self.longest, max_length=None, early_stopping=None, length_penalty=None)
 
-    def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
-        """Cross-entropy of the written tokens."""
-        batch, places, truth = self._batch(model, input_ids, targets)
-        if self.chunked:
-            return token_loss(before_head(model, batch, places), head_of(model), truth)
-        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="sum")
-
     def lengths(self, input_ids: Sequence[Sequence[int]], targets: Sequence[Any]) -> list[int]:
         """The longer of what is read and what is written: to either all rows of a micro-batch may be padded."""
         return list(map(max, lengths_of(input_ids), lengths_of(targets)))
 
-    def weight(self, targets: Sequence[Any]) -> float:
-        """Written tokens of the logical batch."""
-        return float(sum(map(len, targets)))
-
-    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
-        """Summed loss and tokens of each row."""
-        batch, places, truth = self._batch(model, input_ids, targets)
-        if self.chunked:
-            losses = token_losses(before_head(model, batch, places), head_of(model), truth)
-        else:
-            losses = functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="none")
-        return [answer_of(self.kind, part) for part in losses.split([len(row) for row in targets])]
+    def units(self, target: Any) -> int:
+        """All of them are written."""
+        return len(target)
 
     def write_out(
         self, reader: Reader, model: Any, rows: Encoded, said: Answers, begin: Begin, *, limits: Limits
@@ -155,10 +125,8 @@ class Seq2Seq(Task):
         use = USE.replace("{length}", str(self.plan.max_length)).replace("{new}", str(self.longest))
         return use.replace("{tastes}", as_keywords(self.tastes))
 
-    def _batch(
-        self, model: Any, input_ids: list[list[int]], targets: list[Any]
-    ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...], torch.Tensor]:
-        """Keywords of the model, the places of what is written, and that, (N,), row by row."""
+    def batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> Batch:
+        """What is read, and what the decoder begins each answer with."""
         device = next(model.parameters()).device
         labels = padded(targets, IGNORED, "cpu")["input_ids"]
         batch: dict[str, Any] = padded(input_ids, self.pad, device)

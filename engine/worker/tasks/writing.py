@@ -1,23 +1,21 @@
 """Models that write: the cross-entropy of the tokens that are learned, whatever rows they are of."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import torch
-from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
 from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.generating import as_keywords, tastes_off
-from engine.worker.inner import body_of, evaluating, inner_of, turns_at
-from engine.worker.packing import IGNORED, learned, pack
+from engine.worker.inner import body_of, inner_of, turns_at
+from engine.worker.packing import IGNORED, pack
 from engine.worker.precision import autocast
-from engine.worker.tasks.base import Answer, Encoded, Progress, Task
-from engine.worker.tasks.written import answer_of
-from engine.worker.token_loss import before_head, head_apart, head_of, token_loss, token_losses
+from engine.worker.tasks.base import Encoded, Progress
+from engine.worker.tasks.written import Batch, Worded
+from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
 
 Row = TypeVar("Row")
@@ -30,7 +28,7 @@ UNUSED = (
 """What transformers finds wrong in settings for greedy writing."""
 
 
-class Writing(Task):
+class Writing(Worded):
     """A language model that learns tokens of its rows: `chat.py` and `raw_text.py` say which."""
 
     auto_model = "AutoModelForCausalLM"
@@ -38,23 +36,12 @@ class Writing(Task):
     head_words = "language-model head"
     pipeline = "text-generation"
     purpose = "write text"
-    fresh_head = False
     own_usage: ClassVar[str]
     """Lines of Python that write a text, for the model card."""
 
-    chunked = False
-    """Whether the head of a model that is read padded is put on the learned tokens only, a chunk at a time; else all logits are
-    computed."""
-    tokenizer: Any = None
     ends: tuple[int, ...] = ()
     """Tokens that end an answer: the tokenizer's end token, what the template closes a turn with, and what the model's own
     settings for writing name."""
-    tastes: Mapping[str, Any] = MappingProxyType({})
-    """What the model card tells `generate` so that others get the answers that were scored."""
-
-    def config_options(self) -> dict[str, Any]:
-        """Nothing: labels are words of the vocabulary."""
-        return {}
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
         """Look at a tokenizer before its first use.
@@ -77,7 +64,8 @@ class Writing(Task):
         with autocast(next(model.parameters()).device, self.plan.precision):
             reason = causal.prepare(model)
             self.once = reason is None and causal.reads_once(model)
-            self.chunked = reason is not None and self._reads_learned_only(model, inner)
+            rows = [] if reason is None else causal.made_up(inner, 9, 6)
+            self.chunked = bool(rows) and self.reads_learned_only(model, rows, rows)
         self.packed, self.turn = reason is None, turns_at(model)
         if reason is not None:
             self.remark("padded", f"Rows are padded to equal lengths, which is slower: {one_line(reason, 200)}.")
@@ -96,30 +84,12 @@ class Writing(Task):
                 # belongs to the other way of writing is not used, so nothing is lost with it.
                 generation.update(**dict.fromkeys(UNUSED), pad_token_id=self.pad)
 
-    def _reads_learned_only(self, model: Any, inner: Any) -> bool:
-        """Whether the head may be put on some tokens only: both ways must give the same losses."""
-        rows = causal.made_up(inner, 9, 6)
-        with evaluating(model), torch.no_grad():
-            return head_apart(model, *self._batch(model, rows, rows)) <= causal.tolerance(inner)
-
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the learned tokens; logits exist for those only."""
         if causal.is_packed(model):
             device = next(model.parameters()).device
             return causal.packed_loss(body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
-        batch, places, truth = self._batch(model, input_ids, targets)
-        if self.chunked:
-            return token_loss(before_head(model, batch, places), head_of(model), truth)
-        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="sum")
-
-    def weight(self, targets: Sequence[Any]) -> float:
-        """Learned tokens of the logical batch."""
-        return float(max(sum(map(learned, targets)), 1))
-
-    def answers(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> list[Answer]:
-        """Summed loss and learned tokens of each row."""
-        losses = self.token_losses(model, input_ids, targets)
-        return [answer_of(self.kind, part) for part in losses.split([learned(row) for row in targets])]
+        return super().total(model, input_ids, targets)
 
     def token_losses(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of each learned token, (N,), row after row."""
@@ -127,15 +97,10 @@ class Writing(Task):
             row = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
             hidden = body_of(model)(**row.inputs).last_hidden_state[0]
             return token_losses(hidden.index_select(0, row.predicting), head_of(model), row.targets)
-        batch, places, truth = self._batch(model, input_ids, targets)
-        if self.chunked:
-            return token_losses(before_head(model, batch, places), head_of(model), truth)
-        return functional.cross_entropy(model(**batch).logits[places].float(), truth, reduction="none")
+        return super().token_losses(model, input_ids, targets)
 
-    def _batch(
-        self, model: Any, input_ids: list[list[int]], targets: list[Any]
-    ) -> tuple[dict[str, Any], tuple[torch.Tensor, ...], torch.Tensor]:
-        """Keywords of a model that is read padded, the places before learned tokens, and those tokens, (N,), row by row."""
+    def batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> Batch:
+        """A token is told at the place before it."""
         batch: dict[str, Any] = padded(input_ids, self.pad, next(model.parameters()).device)
         truth = torch.full(batch["input_ids"].shape, IGNORED, dtype=torch.long)
         for i, row in enumerate(targets):
