@@ -96,7 +96,8 @@ def check_root(root: Path) -> None:
         InputError: no run can be written below that folder.
     """
     there = next(p for p in (root.absolute(), *root.absolute().parents) if os.path.lexists(p))
-    for wrong, number in ((not there.is_dir(), errno.ENOTDIR), (not os.access(there, os.W_OK | os.X_OK), errno.EACCES)):
+    closed = errno.EROFS if os.statvfs(there).f_flag & os.ST_RDONLY else errno.EACCES
+    for wrong, number in ((not there.is_dir(), errno.ENOTDIR), (not os.access(there, os.W_OK | os.X_OK), closed)):
         if wrong:
             raise unwritable(root, OSError(number, os.strerror(number)))
 
