@@ -205,7 +205,7 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
         first = next(iter(f["scores"]), None)
         result = f"{metric(f['scores'][first])} {judged.words(first)}" if first else ""
         steps = f"{f['step']}/{f['total_steps']}" if f["total_steps"] else ""
-        age = duration(time.time() - f["started"]) if f["started"] else ""
+        age = age_of(f["started"]) if f["started"] else ""
         name = one_line(f["name"]) if group is None else f"  {one_line(run.path.name)}"
         rows.append((name, status_word(f["state"]), one_line(f["method"] or ""), steps, result, age))
     if not console.is_terminal and "COLUMNS" not in os.environ:
@@ -226,13 +226,18 @@ def run_table(runs: Sequence[RunDirectory], console: Console) -> None:
 KINDS = {"compare": _("comparison"), "pilot": _("pilot"), "": ""}
 
 
+def age_of(begun: float) -> str:
+    """How long ago that was; no time at all where the clock has been set back since."""
+    return duration(max(time.time() - begun, 0.0))
+
+
 def _group_row(group: Group) -> tuple[str, ...]:
     """A comparison or a pilot, above its runs."""
     try:
         content = group.content()
     except InputError:
         content = {"kind": "", "plans": {}}
-    age = duration(time.time() - content["created"]) if "created" in content else ""
+    age = age_of(content["created"]) if "created" in content else ""
     return one_line(group.name), status_word(group.status()), KINDS[content["kind"]], "", "", age
 
 

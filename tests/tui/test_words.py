@@ -12,6 +12,7 @@ from tui import keys, live_advice, views_run, words
 from tui.endings import ending, leaves_at_once
 from tui.merge_words import merged_words
 from tui.run_log import RunLog
+from tui.show import age_of
 from tui.views_candidate import card, in_line, settings_line
 
 
@@ -187,6 +188,12 @@ def test_every_phase_of_a_run_is_marked_as_going_on(phase: str) -> None:
     state.phase_seconds = {"load": 2.0, "tokenize": 1.0}
     assert words.sign("▶") in views_run.phases(state, 200).plain
     assert "rows 3/9" in views_run.progress(state, 80).plain
+
+
+def test_a_run_begun_before_the_clock_was_set_back_is_no_time_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list of runs said `-86132.2 s`."""
+    monkeypatch.setattr("time.time", lambda: 1000.0)
+    assert [age_of(begun) for begun in (90_000.0, 1000.0, 940.0)] == ["0.0 s", "0.0 s", "60 s"]
 
 
 def test_how_far_a_merged_model_is_from_what_was_scored_is_told_by_its_answers() -> None:
