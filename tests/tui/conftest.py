@@ -30,7 +30,8 @@ GB = 1_000_000_000
 @pytest.fixture(autouse=True)
 def _own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_STATE", str(tmp_path / "state"))
-    monkeypatch.delenv("LORACLE_RUNS", raising=False)
+    for name in ("LORACLE_RUNS", "NO_COLOR"):  # pictures have colours whatever the developer likes
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

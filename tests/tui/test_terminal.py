@@ -29,7 +29,7 @@ class Terminal:
     def __init__(self, runs: Path, *more: str) -> None:
         self.pid, self.master = pty.fork()
         if self.pid == 0:
-            os.environ["TERM"] = "xterm-256color"
+            os.environ |= {"TERM": "xterm-256color", "COLUMNS": "", "LINES": ""}
             os.execv(sys.executable, [sys.executable, "-c", START, str(runs), *more])
         self.seen = b""
 
