@@ -1,7 +1,8 @@
 """What runs, results and comparisons look like, with a clock that stands still."""
 
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,18 @@ class Still:
 
 
 @pytest.fixture
-def recorded(make_run: Any, monkeypatch: pytest.MonkeyPatch, machine: object) -> Callable[..., Any]:
+def at_greenwich() -> Iterator[None]:
+    """Hours are told as there."""
+    with pytest.MonkeyPatch.context() as here:
+        here.setenv("TZ", "UTC")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+@pytest.fixture
+def recorded(make_run: Any, monkeypatch: pytest.MonkeyPatch, machine: object, at_greenwich: None) -> Callable[..., Any]:
     """A run of sixty steps that was stopped, or went to its end, at a fixed hour."""
-    monkeypatch.setenv("TZ", "UTC")
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
     monkeypatch.setattr(RunDirectory, "model", property(lambda run: Path("/runs") / run.path.name / "model"))
     clock = Still()
