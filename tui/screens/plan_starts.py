@@ -1,6 +1,7 @@
 """Starting what the plan screen shows: a run, or a pilot, after a question where there is one."""
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
@@ -9,6 +10,7 @@ from textual.content import Content
 from textual.widgets import Static
 
 from engine.text import one_line
+from engine.threads import start
 from recommender.errors import LoracleError
 from tui import keys
 from tui import views_advice as views
@@ -61,8 +63,9 @@ class PlanStarts(LoracleScreen):
         if self.advice is not None and not self._starting and not self._trying:
             await in_thread(self._ready.prepare, self.advice, self.chosen)
 
-    async def on_unmount(self) -> None:
-        await in_thread(self._ready.leave, over=True)
+    def on_unmount(self) -> None:
+        # Not waited for: a driver that does not answer must not keep the app from closing, and then the worker ends by itself.
+        start(threading.Thread(target=self._ready.leave, kwargs={"over": True}, daemon=True, name="loracle-leave"))
 
     def action_start(self) -> None:
         """Start the chosen method, after a question where the advice is against it."""
