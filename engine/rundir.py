@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.checkpoints import listed
 from engine.events import EventTail
-from engine.files import beginning, json_object, write_atomically
+from engine.files import beginning, folder_size, json_object, write_atomically
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
 from engine.text import one_line
@@ -72,6 +73,13 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         """Folder of `step-N` checkpoints."""
         return self.path / "checkpoints"
+
+    def spare(self) -> int:
+        """Bytes of its checkpoints, once the run is done and nothing needs them any more; 0 where somebody is removing them."""
+        try:
+            return folder_size(self.checkpoints) if self.report_file.exists() and any(listed(self.checkpoints)) else 0
+        except OSError:
+            return 0
 
     @property
     def model(self) -> Path:

@@ -114,6 +114,9 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
         if line not in left_out:  # told above
             console.print(Text(f"! {one_line(in_words(str(line)), 400)}", style="dim"))
     console.print(Text(f"{_('Model')}     {one_line(run.model, 1000)}", overflow="fold"))
+    if spare := run.spare():
+        words = _("{size} of checkpoints in {folder} are no longer needed.")
+        console.print(Text(words.format(size=size(spare), folder=one_line(run.checkpoints, 1000)), "dim", overflow="fold"))
 
 
 def _scores(scores: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:

@@ -196,9 +196,10 @@ def samples(report: dict[str, Any]) -> Table | Content:
     return table
 
 
-def where(report: dict[str, Any], folder: str) -> Content:
-    """The folder and what is in it."""
+def where(report: dict[str, Any], folder: str, spare: int) -> Content:
+    """The folder and what is in it; bytes of checkpoints beside it are `spare`."""
     adapter = report.get("method") in ("lora", "qlora")
     kind = _("an adapter for peft that names its base") if adapter else _("a whole transformers model")
     words = _("It holds {kind}, the tokenizer and README.md with the lines that load it.")
-    return Content.assemble(f"\n{one_line(folder, 400)}\n", (words.format(kind=kind), "$text-muted"))
+    beside = _("{size} of checkpoints beside it are no longer needed.").format(size=size(spare)) if spare else ""
+    return Content.assemble(f"\n{one_line(folder, 400)}\n", (f"{words.format(kind=kind)} {beside}".rstrip(), "$text-muted"))

@@ -1,6 +1,7 @@
 """Facts as people see them, in 80 columns."""
 
 import io
+import shutil
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from rich.text import Text
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import DataFacts, Device, Machine, ModelFacts, Suspicion, Truncation
-from tui import show, show_facts, views_wrong
+from tui import show, show_facts, views_result, views_wrong
 from tui.show import Screen
 from tui.show_table import headed_table
 
@@ -133,3 +134,18 @@ def test_of_a_class_without_a_held_out_row_nothing_is_claimed(make_run: Any) -> 
     content = worker.run.report()
     assert "a 0 – – – – b 9 0.500 0.500 0.500 0.500" in drawn(show.report, content, worker.run)
     assert " ".join(views_wrong.per_class(content).plain.split()).endswith("b 0.500 0.500 0.500 9 a – – – 0")
+
+
+def test_checkpoints_that_a_finished_run_leaves_behind_are_told(make_run: Any) -> None:
+    """By both views of a result: those of a large model fill a disk within a few runs."""
+    worker = make_run()
+    kept = worker.run.checkpoints / "step-4"
+    kept.mkdir(parents=True)
+    (kept / "optimizer.pt").write_bytes(bytes(3_000_000))
+    assert worker.run.spare() == 0, "it may be needed yet"
+    worker.report()
+    content = worker.run.report()
+    assert "3.0 MB of checkpoints in " in drawn(show.report, content, worker.run)
+    assert "3.0 MB of checkpoints beside it" in views_result.where(content, "model", worker.run.spare()).plain
+    shutil.rmtree(kept)
+    assert "of checkpoints" not in drawn(show.report, content, worker.run)

@@ -82,6 +82,8 @@ class ResultScreen(PanesScreen):
         self.run_directory = run
         self._folder = str(run.model)
         self._report: dict[str, Any] | None = None
+        self._spare = 0
+        """Bytes of checkpoints that nothing needs any more."""
         self._of_group: dict[str, Any] | None = None
         """The report of the pilot or comparison that the run belongs to."""
         self._wide = False
@@ -105,6 +107,7 @@ class ResultScreen(PanesScreen):
         try:
             report = await in_thread(self.run_directory.report)
             self._of_group = await in_thread(_of_group, self.run_directory)
+            self._spare = await in_thread(self.run_directory.spare)
         except LoracleError as error:
             self._problem(in_words(error.message))
             return
@@ -154,7 +157,7 @@ class ResultScreen(PanesScreen):
             "means": [
                 *([views.of_group(self._of_group)] if self._of_group else []),
                 views.statements(report),
-                views.where(report, self._folder),
+                views.where(report, self._folder, self._spare),
             ],
         }
 
