@@ -126,6 +126,8 @@ class TrainingStep(Given):
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
+    activation_offloading: bool | None = None
+    """Whether what layers keep waits in the host's memory, as TRL's trainers can have it."""
     set_to_none: bool = True
     """Whether `zero_grad` drops the gradients; else they live through all of the next step, and its evaluation."""
     expandable_segments: bool | None = None

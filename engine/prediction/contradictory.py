@@ -17,6 +17,8 @@ def check(step: TrainingStep, facts: Facts) -> None:
     wrong = _of_adapters(step) or _of_weights(step) or _of_optimizer(step) or _of_head(step, facts)
     if step.expandable_segments and facts.machine.backend == "cpu" and facts.machine.device is None:
         wrong = wrong or "expandable_segments are those of CUDA's allocator, and the machine is a CPU"
+    if step.activation_offloading and facts.machine.backend == "cpu" and facts.machine.device is None:
+        wrong = wrong or "activation_offloading moves what layers keep to the host's memory, and the machine is a CPU"
     if wrong is not None:
         raise InputError(f"step: {wrong}.")
     positions = positions_of(facts.model)
@@ -67,7 +69,8 @@ def ignored(step: TrainingStep) -> list[str]:
     """Names of what a step says and no answer can count: what is not understood, what full fine-tuning has none of, and what
     Loracle's own step chooses by itself."""
     unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
-    own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none} if step.loss == "chunked" else {}
+    own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none,
+           "activation_offloading": step.activation_offloading} if step.loss == "chunked" else {}
     unknown += [name for name, value in own.items() if value]
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 

@@ -85,6 +85,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"head": "masked_lm", "loss": "chunked_nll"}, "contradiction", "TRL's of the next token, and head is masked_lm"),
         ({}, {"loss": "chunked_nll", "kernels": "liger"}, "contradiction", "refuses it with Liger's kernels"),
         ({}, {"expandable_segments": True}, "contradiction", "CUDA's allocator, and the machine is a CPU"),
+        ({}, {"activation_offloading": True}, "contradiction", "to the host's memory, and the machine is a CPU"),
         ({}, {"momentum": 0.9}, "contradiction", "momentum is SGD's, and optimizer is adamw"),
         ({}, {"target_length": 8}, "contradiction", "length holds both"),
         ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
@@ -203,8 +204,9 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
     assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | {"evaluation_rows": 64}}))
     others = {"evaluation_rows": 64, "set_to_none": False, "loss": "chunked"}
-    own = Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | others})
-    assert estimate(own)["ignored"] == ["evaluation_rows", "set_to_none"], "Loracle scores as many as its budget allows"
+    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
+    own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
+    assert estimate(own)["ignored"] == ["evaluation_rows", "set_to_none", "activation_offloading"], "Loracle's has its own ways"
     assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"
     assert "optimizer_state_dtype" in resolved(facts).assumed
 

@@ -18,6 +18,7 @@ from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, skeleton
+from engine.worker.tracing.offloading import offloaded
 from engine.worker.tracing.optimizers import BitsAndBytes, OtherStates, Several, embeddings_of
 from engine.worker.tracing.trace import workspace
 from recommender.errors import InputError, Refused
@@ -97,6 +98,8 @@ class PlainLoop:
         self._which: str | None = None
         self._mark_loss()
         self.batch = self._inputs(step.micro_batch_rows)
+        moves = step.activation_offloading and device == "meta"
+        self._offloading = offloaded(self.model) if moves else contextlib.nullcontext()
         self._kernels = liger.kernels_in(self.model, card.processors) if step.kernels == "liger" else contextlib.nullcontext()
 
     def _inputs(self, rows: int) -> dict[str, torch.Tensor]:
@@ -132,16 +135,17 @@ class PlainLoop:
                 if first:
                     self._kept.append(workspace(self._live, self._workspace, f"{which}forward"))
                 self._which = which
-                with self._autocast():
-                    found, loss = self._forward()
-                self._which = None
-                if self._step.outputs_held:
-                    held = found
-                del found
-                self._live.phase(f"{which}backward")
-                if first:
-                    self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
-                torch.autograd.backward([loss])
+                with self._offloading:
+                    with self._autocast():
+                        found, loss = self._forward()
+                    self._which = None
+                    if self._step.outputs_held:
+                        held = found
+                    del found
+                    self._live.phase(f"{which}backward")
+                    if first:
+                        self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
+                    torch.autograd.backward([loss])
             self._live.phase(f"{which}optimizer")
             if self.optimizer is not None:
                 self.optimizer.step()

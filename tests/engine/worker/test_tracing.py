@@ -441,6 +441,26 @@ def test_workspaces_are_those_of_the_torch_that_is_told() -> None:
     assert told(hopper, torch="2.8") == told(hopper, torch="2.12")
 
 
+@pytest.mark.parametrize(
+    ("given", "backward"),
+    [
+        ({}, 42_657_096),
+        ({"gradient_checkpointing": "layer"}, 35_288_904),
+        ({"method": "lora", "lora_dropout": 0.1, "base_dtype": "bfloat16"}, 32_970_864),
+        ({"head": "classification"}, 26_701_032),
+    ],
+)
+def test_what_layers_keep_waits_in_the_host_s_memory(given: dict[str, Any], backward: int) -> None:
+    """The bytes are those with TRL 1.14.1's own hooks in the place of ours, which took meta tensors for a card's."""
+    config, step = MODELS[given.get("head", "causal_lm")], step_of(micro_batch_rows=8, length=64, **given)
+    held, moved = (
+        by_phase(traced(config, step.model_copy(update={"activation_offloading": moves}), Card(), None).segments)
+        for moves in (False, True)
+    )
+    assert moved["backward"] == backward < held["backward"]
+    assert (moved["optimizer"], moved["evaluation"]) == (held["optimizer"], held["evaluation"])
+
+
 def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter() -> None:
     def phases(**more: Any) -> dict[str, int]:
         return by_phase(traced(BERT | SHORT, step_of(head="classification", optimizer="sgd", **more), Card(), None).segments)
