@@ -224,7 +224,7 @@ def test_a_comparison_whose_disk_fills_up_is_ended_in_a_sentence_and_goes_on_lat
     assert process.returncode == 3, errors
     assert "Traceback" not in errors
     assert "free some disk" in " ".join(errors.lower().split()), "said of the first run"
-    assert "Free some space, or use --runs." in " ".join(errors.split()), "said of the second"
+    assert "is free. Free some space. `loracle resume" in " ".join(errors.split()), "said of the second"
     assert f"`loracle resume {group.name}` continues it." in errors
     assert group.status() == "stopped"
     assert [r.path.name for r in group.begun()] == ["full-1"]
