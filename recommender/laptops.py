@@ -37,7 +37,7 @@ _CHIPS: tuple[tuple[str, Chip], ...] = (
     ("3050 Ti", Chip(2_560, 1035, 1695, 0.192e12)),
     ("3050", Chip(2_048, 1057, 1740, 0.192e12)),
 )
-"""Cores as NVIDIA announced them. Clocks of the 40 series from its comparison of laptops (nvidia.com, geforce/gaming-laptops/compare);
+"""Cores as NVIDIA announced them. Clocks of the 40 series from its comparison of laptops (nvidia.com, gaming-laptops/compare);
 of the others that page could be read for a 5090's fastest only, and the rest is from lists of others, checked for the 50 series
 against the AI TOPS that NVIDIA announced (5080 and 5070 Ti agree, 5090 and 5070 within 6%). Bandwidths are the width of the
 memory's interface times its usual speed. Products in 16 bit that a 4090's chip here was measured at are 0.48 times the desktop's,
@@ -46,7 +46,7 @@ _LAPTOP = re.compile(r"laptop|with max-q", re.IGNORECASE)
 WIDE, NARROW = 2, 4
 """Operations of a core in a clock, in fp32 and in 16 bit with sums in fp32, of GeForce cards since Ampere."""
 OF_A_DESKTOP = 0.65
-"""Of the speed and bandwidth of a desktop's card, where a chip is not in the table: about what those in it have. No page says it."""
+"""Of the speed and bandwidth of a desktop's card, where its chip is not in the table: as those in it have; no page says it."""
 SLOWEST = 0.65
 """Of the clock with the most power, that with the least, there."""
 
