@@ -1,6 +1,7 @@
 """The worker that imports its libraries while a plan is read, so that the first step does not wait for them. Blocking calls."""
 
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING
 
@@ -21,9 +22,9 @@ class Ready:
         self._held = ExitStack()
         self._over = False
 
-    def prepare(self, advice: "Advice", method: str) -> None:
+    def prepare(self, advice: "Advice", method: str, wanted: Callable[[], bool]) -> None:
         """Have one import what that method needs, where it may start, the model's weights are here (a download takes longer
-        anyway) and there is room beside. Another one that waits is sent away."""
+        anyway) and there is room beside. Another one that waits is sent away. Until it begins it may be `wanted` no more."""
         from engine.launch import Waiting, is_room_beside
         from tui.work_start import plan_of
 
@@ -31,7 +32,7 @@ class Ready:
             return
         with self._lock, suppress(LoracleError):  # what is wrong is said where the run is started
             plan = plan_of(advice, method, anyway=False)
-            if self._over or (self._worker is not None and self._worker.serves(plan)):
+            if self._over or not wanted() or (self._worker is not None and self._worker.serves(plan)):
                 return
             self._held.close()
             self._worker = self._held.enter_context(Waiting(plan))

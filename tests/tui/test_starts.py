@@ -165,6 +165,8 @@ async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
         beside: list[list[str]] = []
 
         def looked(runs: Path | None = None) -> Machine:
+            app.call_from_thread(app.screen.action_choose, "qlora")  # type: ignore[attr-defined]
+            time.sleep(0.1)
             beside.append(Imports.waiting())
             return machine
 
@@ -172,3 +174,37 @@ async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
         await pilot.press("m")
         await wait(pilot, lambda: bool(beside) and bool(Imports.waiting()))
     assert beside == [[]]
+
+
+@pytest.mark.usefixtures("imports")
+async def test_a_pilot_begins_without_the_worker_that_waits(
+    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any
+) -> None:
+    beside: list[list[str]] = []
+    monkeypatch.setattr("tui.work_start.pilot_hours", lambda advice: (0.1, ["LoRA", "full"], False))
+    monkeypatch.setattr("tui.work_start.start_pilot", lambda *given: beside.append(Imports.waiting()))
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: bool(Imports.waiting()))
+        await pilot.press("p")
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))
+        await pilot.press("right", "enter")
+        await wait(pilot, lambda: bool(beside))
+    assert beside == [[]], "its runs have more use for the memory"
+
+
+@pytest.mark.usefixtures("imports")
+async def test_a_plan_that_nobody_touches_holds_no_worker_for_ever(
+    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any
+) -> None:
+    monkeypatch.setattr(plan_starts, "READ", 0.0)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: ready(app))
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: bool(Imports.all) and not Imports.waiting())
+        before = len(Imports.all)
+        await pilot.press("2")
+        await wait(pilot, lambda: len(Imports.all) > before)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LOOKED_AT = 0.5
 """Seconds after which a method that was chosen is not one that was only passed by."""
+READ = 600.0
+"""Seconds that a worker waits beside a plan that nobody touches, for it holds some 400 MB; the next choice calls one again."""
 
 
 class PlanStarts(LoracleScreen):
@@ -49,6 +51,8 @@ class PlanStarts(LoracleScreen):
     """Whether it is being found out if bf16 pays: what is started before that would compute in fp32, often twice as long."""
     _counting = False
     """Whether the memory of what is shown is being counted: that it does not fit is not certain before."""
+    _looking = False
+    """Whether the machine is looked at again: what a worker holds would be missing from its memory."""
     _waiting = ""
     """The action that comes after that."""
 
@@ -60,8 +64,14 @@ class PlanStarts(LoracleScreen):
     async def _prepare(self) -> None:
         """Have a worker import its libraries, seconds of work, while the plan is read."""
         await asyncio.sleep(LOOKED_AT)
-        if self.advice is not None and not self._starting and not self._trying:
-            await in_thread(self._ready.prepare, self.advice, self.chosen)
+        if self.advice is not None:
+            await in_thread(self._ready.prepare, self.advice, self.chosen, self._is_read)
+            await asyncio.sleep(READ)
+            await in_thread(self._ready.leave)
+
+    def _is_read(self) -> bool:
+        """Whether there is nothing that a worker which imports would disturb."""
+        return not (self._starting or self._trying or self._looking)
 
     def on_unmount(self) -> None:
         # Not waited for: a driver that does not answer must not keep the app from closing, and then the worker ends by itself.
@@ -159,6 +169,7 @@ class PlanStarts(LoracleScreen):
         assert self.advice is not None
         self._message(_("starting the pilot…") if self.advice.model.weights_here else views.starting(self.advice), wrong=False)
         try:
+            await in_thread(self._ready.leave)  # a pilot's runs have workers of their own, and more use for its memory
             with cancel_handle() as cancel:
                 tell = self._telling(self.advice, cancel)
                 run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel, tell)

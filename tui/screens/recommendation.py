@@ -93,8 +93,12 @@ class RecommendationScreen(PlanStarts):
     async def _advise(self, *, again: bool) -> None:
         machine = None if again else self.loracle.machine
         if machine is None:
-            await in_thread(self._ready.leave)  # what it holds is there for the run
-            machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
+            self._looking = True
+            try:
+                await in_thread(self._ready.leave)  # what it holds is there for the run
+                machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
+            finally:
+                self._looking = False
             self.loracle.know_machine(machine)
         try:
             advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._draft)
