@@ -217,10 +217,11 @@ def all_runs(runs: Path | None = None) -> Iterator[RunDirectory]:
 
 
 def under_way(runs: Path | None = None) -> list[RunDirectory]:
-    """Runs, in whatever folder, that a worker on this machine is at now."""
+    """Runs, in whatever folder, that a worker on this machine is at now: not those whose worker has but to free its memory."""
     known = {run.path: run for folder in (runs, None) for run in all_runs(folder)}
     workers = ((run, run.worker()) for run in known.values())
-    return [run for run, worker in workers if worker.get("host") == socket.gethostname() and lives(worker)]
+    living = [run for run, worker in workers if worker.get("host") == socket.gethostname() and lives(worker)]
+    return [run for run in living if run.state().status not in FINISHED]
 
 
 def folders(runs: Path | None = None) -> list[Path]:

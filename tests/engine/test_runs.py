@@ -80,8 +80,11 @@ def test_runs_that_are_under_way_here_are_told_with_the_machine(start: Start, tm
     assert told() == []
     living(begun)
     assert [p.split(" is under way: ")[0] for p in told()] == [begun.name]
-    living(runs.start(PLAN, None, tmp_path / "runs"))
+    second = runs.start(PLAN, None, tmp_path / "runs")
+    living(second)
     assert [p.split(" under way: ")[0] for p in told()] == ["2 other runs are"]
+    ended(begun, "done")
+    assert [p.split(" is under way: ")[0] for p in told()] == [second.name], "the other's worker has said its last word"
 
 
 def test_a_run_goes_on_in_the_space_that_it_has_taken_already(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
