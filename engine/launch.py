@@ -278,4 +278,5 @@ def _weights_of(plan: Plan) -> int:
     here = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     index = (json_object(folder / "model.safetensors.index.json") or {}).get("metadata")
     listed = index.get("total_size") if isinstance(index, dict) else None
-    return max(here, listed) if isinstance(listed, int) else here
+    # Beside the shards that it lists a folder may hold the same weights once more, as Mistral's `consolidated.safetensors`.
+    return min(here or listed, listed) if isinstance(listed, int) else here

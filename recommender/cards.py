@@ -19,7 +19,7 @@ class Card(NamedTuple):
     processors: int = 0
     """Multiprocessors."""
     bandwidth: float = 0.0
-    """Bytes a second of its memory."""
+    """Of its memory, in 10^12 bytes a second."""
 
 
 CARDS = (

@@ -143,6 +143,7 @@ def test_a_folder_that_cannot_be_written_is_said_plainly(tmp_path: Path) -> None
     with pytest.raises(InputError, match=r"runs/sub: runs cannot be written here \(Not a directory\)"):
         check_root(tmp_path / "runs" / "sub")
     check_root(tmp_path / "new" / "sub")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_disk_that_may_only_be_read_is_called_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +152,6 @@ def test_a_disk_that_may_only_be_read_is_called_that(tmp_path: Path, monkeypatch
     monkeypatch.setattr("os.statvfs", lambda path: SimpleNamespace(f_flag=os.ST_RDONLY))
     with pytest.raises(InputError, match=r"runs cannot be written here \(Read-only file system\)"):
         check_root(tmp_path / "runs")
-    assert not (tmp_path / "new").exists()
 
 
 def test_a_new_run_counts_as_starting_then_as_dead(run: RunDirectory) -> None:
