@@ -11,7 +11,7 @@ from recommender.counting import classes_of, distinct_rows, once, rows_of, small
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
 from recommender.reasons import reason, sentence
 from recommender.recommendation import METHODS, Method, Reason
-from recommender.shape import Shape, quantised_elsewhere
+from recommender.shape import Shape, quantised_elsewhere, shape_of
 
 PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf", "G11_quantised"})
 """Gates behind which there is nothing to learn, or no way to: no override helps."""
@@ -45,6 +45,12 @@ def closed_gates(facts: Facts, shape: Shape, fitting: Collection[Method] = METHO
     if task in CLASSIFYING:
         return gates + _too_few_labels(data, fitting)
     return gates + _too_little_text(data)
+
+
+def is_hopeless(facts: Facts) -> bool:
+    """Whether a gate of `PHYSICS` is closed: nothing need be tried or counted for a run that cannot be."""
+    gates = [*_nothing_to_learn(facts.data), *_wrong_model(facts, shape_of(facts.model, facts.data.task))]
+    return any(gate.reason.code in PHYSICS for gate in gates)
 
 
 def _gate(code: str, known: dict[str, Any], sources: list[str], *instead: str) -> Gate:

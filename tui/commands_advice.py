@@ -23,7 +23,7 @@ from recommender.decide import decide, recommend
 from recommender.edits import edited
 from recommender.errors import Exit, InputError, Refused
 from recommender.facts import Facts
-from recommender.gates import PHYSICS
+from recommender.gates import PHYSICS, is_hopeless
 from recommender.plan import Plan
 from recommender.questions import questions_that_matter
 from recommender.recommendation import IN_SENTENCES, Recommendation
@@ -187,7 +187,7 @@ def _decide_on(facts: Facts, given: argparse.Namespace) -> int:
 def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
     """Why the memory of candidates that might run stands there as `?`; `counts` is whether it was to be counted."""
     unknown = [c for c in advice.candidates if not c.memory.counted and c.removed_by not in ("no_nf4", "already_quantised")]
-    if not unknown or is_off():
+    if not unknown or is_off() or is_hopeless(facts):
         return ""
     if not can_be_counted(facts):
         return _("Memory is given in bytes only where a step can be counted: that takes model.config, and CUDA or a CPU.")

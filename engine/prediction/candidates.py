@@ -19,6 +19,7 @@ from recommender.decide import completed, recommend, settled
 from recommender.edits import edited
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step
+from recommender.gates import is_hopeless
 from recommender.hyper import ALL_LINEAR
 from recommender.largest import Largest, largest_micro_batch
 from recommender.plan import Plan
@@ -245,7 +246,7 @@ def is_off() -> bool:
 
 
 def _can_be_traced(facts: Facts) -> bool:
-    return not is_off() and facts.machine.backend in KNOWN
+    return not is_off() and facts.machine.backend in KNOWN and not is_hopeless(facts)
 
 
 def _steady(facts: Facts) -> dict[str, Any]:

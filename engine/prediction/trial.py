@@ -17,6 +17,7 @@ from recommender import hyper
 from recommender.counting import is_labelled
 from recommender.errors import LoracleError
 from recommender.facts import Bf16Trial, Facts, Machine
+from recommender.gates import is_hopeless
 from recommender.recommendation import METHODS
 from recommender.shape import Shape, shape_of
 
@@ -93,7 +94,7 @@ def _wanted(facts: Facts) -> dict[str, Any] | None:
     machine, model = facts.machine, facts.model
     if os.environ.get(OFF) == "0" or machine.backend != "cpu" or not machine.cpu_bf16:
         return None
-    if model.path is None or model.weights_format == "gguf" or model.quantization or (model.config or {}).get("auto_map"):
+    if model.path is None or model.quantization or (model.config or {}).get("auto_map") or is_hopeless(facts):
         return None
     shape = shape_of(model, facts.data.task)
     size = step_size(shape, facts)

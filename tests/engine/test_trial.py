@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
+from engine.prediction import candidates
 from engine.prediction import trial as subject
+from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts, Machine, ModelFacts
 from recommender.shape import shape_of
+from tui.commands_advice import _why_no_bytes
 
 HERE = Machine(backend="cpu", cpu_name="a processor", cpu_cores=2, cpu_bf16=True, ram_available=10**11)
 FOUND = {"speedup": 2.0, "loss": 0.7, "loss_fp32": 0.7, "gradients_apart": 0.01}
@@ -74,6 +77,18 @@ def test_what_is_too_slow_to_try_is_tried_once(
         assert not subject.with_trial(facts(tmp_path)).measured.bf16
     assert len(asked) == tries
     assert (subject.with_known_trial(facts(tmp_path)).measured.bf16 == {}) == (tries == 1)
+
+
+def test_for_a_run_that_cannot_be_nothing_is_tried_or_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An encoder for raw text: the plan says at once that it takes a decoder."""
+    monkeypatch.delenv("LORACLE_TRACE")
+    here = facts(tmp_path, config={"model_type": "bert"})
+    raw = here.model_copy(update={"data": DATA.model_copy(update={"task": "continued_pretraining", "classes": None})})
+    for given, wanted in ((here, True), (raw, False)):
+        advice = recommend(given)
+        assert subject.is_wanted(given) == wanted
+        assert candidates.is_wanted(given, advice.candidates) == wanted
+        assert bool(_why_no_bytes(given, advice, counts=True)) == wanted
 
 
 @pytest.mark.parametrize(
