@@ -56,7 +56,7 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     given = facts.model
     facts = facts.model_copy(update={"model": checked(given)})
     check_step(step, facts.model.config or {}, step.head or head_of(facts))
-    rows, length = step.micro_batch_rows, step.length
+    rows, length = max(step.micro_batch_rows, step.evaluation_rows or 0), step.length
     if rows * length > MOST_TOKENS:
         raise Cannot("absurd_number", f"step: {rows:,} rows of {length:,} tokens are more than any device holds.", 2)
     found = traced("estimate", facts.model_dump(mode="json"), about=facts.model.id or "the step", cancel=cancel)

@@ -7,6 +7,9 @@ from recommender.facts import Facts
 from recommender.shape import positions_of
 from recommender.step import TrainingStep
 
+WITHOUT_CHOICE = ("none", "adafactor", "sgd")
+"""Optimizers that keep nothing, or keep it in a type that nobody chooses."""
+
 
 def check(step: TrainingStep, facts: Facts) -> None:
     """Refuse what cannot be at once.
@@ -72,6 +75,7 @@ def ignored(step: TrainingStep) -> list[str]:
     own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none,
            "activation_offloading": step.activation_offloading} if step.loss == "chunked" else {}
     unknown += [name for name, value in own.items() if value]
+    unknown += ["optimizer_state_dtype"] if step.optimizer_state_dtype and step.optimizer in WITHOUT_CHOICE else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 
 
@@ -93,7 +97,7 @@ def _of_optimizer(step: TrainingStep) -> str | None:
         return f"optimizer {named} has kernels of its own, and optimizer_implementation is fused"
     if way == "bitsandbytes" and named in ("adamw_bf16", "adafactor", "sgd"):
         return f"optimizer {named} is not one of bitsandbytes', and optimizer_implementation is bitsandbytes"
-    if kept is None or named in ("none", "adafactor", "sgd"):
+    if kept is None or named in WITHOUT_CHOICE:
         return None
     narrow = kept in ("uint8", "int8")
     if "8bit" in named and kept == "float32":

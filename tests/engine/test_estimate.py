@@ -89,6 +89,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"momentum": 0.9}, "contradiction", "momentum is SGD's, and optimizer is adamw"),
         ({}, {"target_length": 8}, "contradiction", "length holds both"),
         ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
+        ({}, {"evaluation_rows": 10**6, "length": 10**6}, "absurd_number", "1,000,000 rows of 1,000,000 tokens"),
     ],
 )
 def test_what_cannot_be_predicted_is_said_at_once(model: dict[str, Any], step: dict[str, Any], code: str, words: str) -> None:
@@ -207,6 +208,8 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
     own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
     assert estimate(own)["ignored"] == ["evaluation_rows", "set_to_none", "activation_offloading"], "Loracle's has its own ways"
+    sgd = STEP | {"optimizer": "sgd", "momentum": 0.9, "optimizer_state_dtype": "uint8"}
+    assert estimate(Facts.model_validate(card | {"step": sgd}))["ignored"] == ["optimizer_state_dtype"], "they are as the weights"
     assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"
     assert "optimizer_state_dtype" in resolved(facts).assumed
 

@@ -252,8 +252,8 @@ def _optimizer(model: Any, parameters: list[torch.nn.Parameter], step: TrainingS
     named, way = step.optimizer, step.optimizer_implementation
     if named == "none" or not parameters:
         return None
-    if named == "sgd":
-        return torch.optim.SGD(parameters, lr=1e-3, momentum=step.momentum, foreach=way == "foreach", fused=way == "fused")
+    if named == "sgd":  # fused has no kernel on the meta device, and takes what one weight after the other does
+        return torch.optim.SGD(parameters, lr=1e-3, momentum=step.momentum, foreach=way == "foreach")
     if named == "adafactor":  # as transformers' Trainer makes it
         return Adafactor(parameters, lr=1e-3, scale_parameter=False, relative_step=False)
     lion = "lion" in named

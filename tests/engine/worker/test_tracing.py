@@ -466,6 +466,7 @@ def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter(
         return by_phase(traced(BERT | SHORT, step_of(head="classification", optimizer="sgd", **more), Card(), None).segments)
 
     usual, zeroed, momentum = phases(), phases(set_to_none=False), phases(momentum=0.9)
+    assert phases(momentum=0.9, optimizer_implementation="fused") == phases(momentum=0.9, optimizer_implementation="single")
     gradients = zeroed["evaluation"] - usual["evaluation"]
     assert gradients > 4 * 1500 * 64, "the embedding's alone"
     assert zeroed["forward"] - usual["forward"] == gradients
