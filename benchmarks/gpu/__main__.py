@@ -22,6 +22,7 @@ from typing import Any
 import psutil
 
 from benchmarks.gpu.results import Lines, machine, read_lines
+from engine.launch import AS_BUILT
 
 EXPANDABLE = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
 PIECES: dict[str, tuple[str, float, dict[str, str]]] = {
@@ -135,7 +136,7 @@ def begin(name: str, allowed: float, out: Path, smoke: bool) -> "subprocess.Pope
     command = [sys.executable, "-m", "benchmarks.gpu", "piece", name, "--out", str(out)]
     command += ["--minutes", str((allowed - 5) / 60), *(["--smoke"] if smoke else [])]
     # `HF_HUB_OFFLINE`: nothing here is on the hub, and looking for it would take its time.
-    env = os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"} | PIECES[name][2]
+    env = {AS_BUILT: "1"} | os.environ | {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error"} | PIECES[name][2]
     with (out / f"{name}.log").open("ab") as log:
         return subprocess.Popen(command, stdout=log, stderr=log, env=env)
 

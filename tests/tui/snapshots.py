@@ -18,8 +18,7 @@ async def settled(pilot: Any) -> None:
     for _try in range(300):
         await pilot.pause(0.1)
         drawn = pilot.app.export_screenshot()
-        # What has a worker ready beside a plan waits for ten minutes, to send it away again.
-        busy = any(not worker.is_finished and worker.group != "ready" for worker in pilot.app.workers)
+        busy = any(not worker.is_finished for worker in pilot.app.workers)
         same = same + 1 if drawn == before and not busy else 0
         if same == 3:
             return

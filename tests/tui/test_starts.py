@@ -199,7 +199,7 @@ async def test_a_pilot_begins_without_the_worker_that_waits(
 async def test_a_plan_that_nobody_touches_holds_no_worker_for_ever(
     *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any
 ) -> None:
-    monkeypatch.setattr(plan_starts, "READ", 0.0)
+    monkeypatch.setattr(plan_starts, "READ", 0.05)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: ready(app))

@@ -2,11 +2,13 @@
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.binding import Binding, BindingType
 from textual.content import Content
+from textual.timer import Timer
 from textual.widgets import Static
 
 from engine.text import one_line
@@ -59,6 +61,8 @@ class PlanStarts(LoracleScreen):
     def __init__(self) -> None:
         super().__init__()
         self._ready = Ready()
+        self._unread: Timer | None = None
+        """What sends that worker away."""
 
     @work(exclusive=True, group="ready", exit_on_error=False)
     async def _prepare(self) -> None:
@@ -66,8 +70,9 @@ class PlanStarts(LoracleScreen):
         await asyncio.sleep(LOOKED_AT)
         if self.advice is not None:
             await in_thread(self._ready.prepare, self.advice, self.chosen, self._is_read)
-            await asyncio.sleep(READ)
-            await in_thread(self._ready.leave)
+            if self._unread is not None:
+                self._unread.stop()
+            self._unread = self.set_timer(READ, partial(in_thread, self._ready.leave))
 
     def _is_read(self) -> bool:
         """Whether there is nothing that a worker which imports would disturb."""
