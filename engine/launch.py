@@ -22,7 +22,7 @@ from engine.processes import execute
 from engine.rundir import BEGUN_ANEW, RunDirectory
 from recommender.errors import Refused
 from recommender.facts import Machine
-from recommender.footprint import BESIDE_WEIGHTS, CHECKPOINTS
+from recommender.footprint import BESIDE_RESULT, BESIDE_WEIGHTS, CHECKPOINTS
 from recommender.plan import Plan
 from recommender.reasons import size
 
@@ -53,14 +53,8 @@ KERNELS = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64", "LRU_CACHE_CAPACITY": "64"}
 """Kernels that oneDNN (and torch's layer above it) keep for its products, one for each shape, which micro-batches without
 padding hardly ever repeat. With the usual 1,024 a run of MiniLM grew by 6 MB a step, up to 1 GB; with 64 it stays within 70 MB
 and is as fast (160 steps of 200 to 700 tokens)."""
-SCORES_BYTES = 1_000_000
-"""Of disk, for scores, report and log of a run whose result is saved."""
-
-
 ROOM = 4 * 1024**3
 """Bytes of main memory that have to be free for a process to be made ready beside others: it takes 500 MB before it has begun."""
-
-
 AS_BUILT = "TORCH_DISABLE_NATIVE_JIT"
 """Set to 1, torch keeps to the kernels that it was built with. Since 2.13 it writes some anew at their first use on a GPU, with a
 compiler and Python's headers, and fails where these are missing: so would every model with rotary positions (pytorch issue
@@ -258,7 +252,7 @@ def check_disk(plan: Plan, where: Path | RunDirectory) -> None:
     if run is not None:
         trained = (run.checkpoints / FINISHED).exists()
         saving = 0 if trained else max(saving - folder_size(run.checkpoints), checkpoint)
-        result = SCORES_BYTES if run.model.exists() else result
+        result = BESIDE_RESULT if run.model.exists() else result
     needed, free = saving + result, disk_free(folder)
     if free < needed:
         elsewhere = "" if run else ", or use --runs"

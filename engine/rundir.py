@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.checkpoints import listed
+from engine import checkpoints
 from engine.events import EventTail
 from engine.files import beginning, folder_size, json_object, write_atomically
 from engine.processes import before_restart, lives
@@ -74,13 +74,6 @@ class RunDirectory:
         """Folder of `step-N` checkpoints."""
         return self.path / "checkpoints"
 
-    def spare(self) -> int:
-        """Bytes of its checkpoints, once the run is done and nothing needs them any more; 0 where somebody is removing them."""
-        try:
-            return folder_size(self.checkpoints) if self.report_file.exists() and any(listed(self.checkpoints)) else 0
-        except OSError:
-            return 0
-
     @property
     def model(self) -> Path:
         """The saved result."""
@@ -133,6 +126,13 @@ class RunDirectory:
             InputError: written by a newer version.
         """
         return versioned(self.report_file)
+
+    def spare(self) -> int:
+        """Bytes of its checkpoints, once the run is done and nothing needs them any more; 0 where somebody is removing them."""
+        try:
+            return folder_size(self.checkpoints) if self.report_file.exists() and any(checkpoints.listed(self.checkpoints)) else 0
+        except OSError:
+            return 0
 
     def worker(self) -> dict[str, Any]:
         """Who runs, or last ran, this: pid, start time, host, versions. Empty when nobody yet."""

@@ -30,6 +30,8 @@ BESIDE_CHECKPOINT = 1_000_000
 """Bytes of a checkpoint that are neither weights nor moments: schedule, random states, the course so far."""
 BESIDE_WEIGHTS = 50_000_000
 """Bytes on the disk that tokenizer, card, scores and logs take beside the weights of a result."""
+BESIDE_RESULT = 1_000_000
+"""What scores, report and log still take once the result is saved."""
 
 
 @dataclass(frozen=True, slots=True)
