@@ -4,8 +4,9 @@
     python -m benchmarks.prediction.times --again              measures all of them anew
     python -m benchmarks.prediction.times --runs FOLDER...     of finished runs: how well the plan, and the first ten steps, told
                                                                the others, and what the time left was said to be after 10, at
-                                                               a quarter and at half of them; `--look` keeps nothing, `--busy`
-                                                               keeps them apart, as runs of a machine that others used
+                                                               a quarter and at half of them; `--look` keeps nothing
+
+`--busy` keeps either apart, as measured on a machine that others used.
 
 Measured is the engine's own step, the median of those after the first two, by the clock and by the processor time of the thread
 that takes it, which a busy machine leaves alone. Predicted is the traced step, each kind of its operations run here
@@ -250,7 +251,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", type=int, default=1000, help="at most so many new ones")
     parser.add_argument("--runs", nargs="+", type=Path, default=[], help="folders that hold finished runs")
-    parser.add_argument("--busy", action="store_true", help="of runs on a machine that others used meanwhile")
+    parser.add_argument("--busy", action="store_true", help="on a machine that others used meanwhile")
     parser.add_argument("--look", action="store_true", help="print what the runs say and keep nothing")
     parser.add_argument("--again", action="store_true", help="forget the cells that were measured")
     given = parser.parse_args()
@@ -260,9 +261,10 @@ def main() -> None:
     products.take_faster()
     warnings.simplefilter("ignore")
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    kept: dict[str, Any] = known.setdefault("busy", {}) if given.busy else known
     if given.again:
-        known["cells"] = {}
-    cells: dict[str, Any] = known.setdefault("cells", {})
+        kept["cells"] = {}
+    cells: dict[str, Any] = kept.setdefault("cells", {})
     for one in CELLS:
         key = " ".join(map(str, one[:5])) + f" {one[5]}" + (" checkpointing" if one[6] else "")
         if key in cells or len(given.runs) or given.cells <= 0:
@@ -270,20 +272,21 @@ def main() -> None:
         given.cells -= 1
         cells[key] = cell(*one)
         print(key, cells[key], flush=True)
-        known |= {"machine": machine("bitsandbytes"), "before": spread([c["error"] for c in cells.values()])}
+        kept |= {"machine": machine("bitsandbytes"), "before": spread([c["error"] for c in cells.values()])}
         RESULTS.write_text(json.dumps(known, indent=0) + "\n")
     if given.runs:
         folders = sorted({file.parent for root in given.runs for file in root.rglob("events.jsonl")})
-        kept: dict[str, Any] = known.setdefault("busy", {"machine": machine("bitsandbytes")}) if given.busy else known
         kept["runs"] = [told for folder in folders if (told := finished(folder)) is not None]
+        kept["machine_of_runs"] = machine("bitsandbytes")
         for told in kept["runs"]:
             print(told)
         kept["after"] = scores(kept["runs"])
         if not given.look:
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
-    print("before any run:", known.get("before"))
-    for name, errors in [*known.get("after", {}).items(), *known.get("busy", {}).get("after", {}).items()]:
-        print(name, errors)
+    for of in (known, known.get("busy", {})):
+        print("before any run:", of.get("before"))
+        for name, errors in of.get("after", {}).items():
+            print(name, errors)
 
 
 if __name__ == "__main__":
