@@ -36,6 +36,17 @@ LENGTHEN = frozenset({"epochs", "effective_batch", "validation_rows", "held_out_
 """Settings that make a run longer or shorter."""
 
 
+def check_flags(assignments: Sequence[str]) -> None:
+    """Refuse a setting that a flag of its own says.
+
+    Raises:
+        InputError: which, and the flag.
+    """
+    own = {field_of(name): (name, flag) for name, flag in FLAGS.items()}
+    for name, flag in (own[field_of(one)] for one in assignments if field_of(one) in own):
+        raise InputError(f"--set {name}: use {flag} instead, so that the advice takes it into account.")
+
+
 def plan_for(
     recommendation: Recommendation,
     model: ModelInspection,
@@ -75,11 +86,9 @@ def plan_with(
     Raises:
         InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
     """
+    check_flags(assignments)
     content = _content(recommendation, chosen, model, data) | {"seed": seed}
     changed = plan_file.set_fields(content, list(assignments))
-    for name, flag in FLAGS.items():
-        if _at(changed, name) != _at(content, name):
-            raise InputError(f"--set {name}: use {flag} instead, so that the advice takes it into account.")
     changed["overrides"] = list(overrides)  # a record, not a setting
     assigned = {field_of(a) for a in assignments}
     plan = plan_file.validate(with_what_follows(changed, assignments), "--set")
@@ -108,11 +117,6 @@ def in_batches(plan: Plan, data: DataFacts, rows: int) -> int:
     if plan.task != "continued_pretraining":
         return rows
     return max(round(trained_tokens(data) * rows / max(counted_rows(data), 1) / plan.max_length), 1)
-
-
-def _at(content: dict[str, Any], path: str) -> Any:
-    part, _, name = path.rpartition(".")
-    return (content[part] if part else content)[name]
 
 
 def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection) -> dict[str, Any]:

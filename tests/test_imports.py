@@ -1,5 +1,6 @@
 """Imports point one way, and no parent process pays for torch."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -81,3 +82,17 @@ def test_python_users_get_the_public_names_when_they_ask() -> None:
 @pytest.mark.parametrize("package", ["recommender", "engine", "tui"])
 def test_packages_hold_no_code_of_their_own(package: str) -> None:
     assert all(not p.read_text() for p in (ROOT / package).rglob("__init__.py"))
+
+
+def test_the_page_of_rooms_names_every_module_and_no_other() -> None:
+    """A folder within a room counts as a whole."""
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`([\w/*]+\.py)`", page))
+    tops = ("recommender", "engine", "tui", "benchmarks", "tests")
+    files = [f.relative_to(ROOT) for top in tops for f in (ROOT / top).rglob("*.py")]
+    assert [n for n in named if not any(f.match(n) for f in [*files, Path("loracle.py")])] == []
+    rooms = {Path(folder) for folder in ("recommender", "engine", "engine/worker", "tui")}
+    modules = [f for f in files if f.parent in rooms and not f.name.startswith("__")]
+    assert [str(f) for f in modules if not any(f.match(n) for n in named)] == []
+    folders = {f.parent for f in files if rooms & {*f.parents} and f.parent not in rooms}
+    assert [str(f) for f in folders if f"{f.name}/`" not in page] == []

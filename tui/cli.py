@@ -145,7 +145,7 @@ Choose and run a fine-tune: full, LoRA or QLoRA, with reasons.
   loracle --auto --model ID --data FILE       recommend, train, report; no questions
   loracle plan --model ID --data FILE         recommend and write a plan file
   loracle inspect machine | model | data      what is known about one of them
-  loracle estimate --facts FILE               memory and time of a step, on any card
+  loracle estimate --facts FILE               memory and time of a step, on any NVIDIA card
   loracle run plan.yaml                       run it
 """)
 
@@ -178,7 +178,7 @@ def _plan_command(commands: "argparse._SubParsersAction[Parser]") -> None:
 
 def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     estimate = command(
-        commands, "estimate", _("memory and time of one training step on any card, without having it"),
+        commands, "estimate", _("memory and time of one training step on any NVIDIA card, without having it"),
         "loracle inspect model ID --json > facts.json",
         """jq '.machine.devices = [{name: "RTX 4090"}] | .step = {method: "lora", micro_batch_rows: 4}' facts.json > step.json""",
         "loracle estimate --facts step.json",
@@ -215,7 +215,7 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     data.add_argument("data", metavar="FILE", help=flags.data_help())
     data.add_argument("--model", metavar="ID", help=_("count tokens with this model's tokenizer"))
     data.add_argument(
-        "--tokens", type=int, metavar="N", help=_("show N rows as --model reads them, and what it learns from them")
+        "--tokens", type=flags.count, metavar="N", help=_("show N rows as --model reads them, and what it learns from them")
     )
     flags.rows(data)
     for name, one in (("machine", machine), ("model", model), ("data", data)):
@@ -233,7 +233,7 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     run.add_argument("--model", metavar="ID", help=_("use this model instead"))
     run.add_argument("--data", metavar="FILE", help=_("use these training rows instead"))
     run.add_argument("--eval", metavar="FILE", help=_("use these held-out rows instead"))
-    run.add_argument("--seed", type=int, metavar="N", help=_("use this seed instead"))
+    run.add_argument("--seed", type=flags.seed, metavar="N", help=_("use this seed instead"))
     flags.assignments(run)
     run.add_argument("--detach", action="store_true", help=_("start the run and leave it running"))
     flags.as_json(run)

@@ -1,4 +1,4 @@
-"""`loracle estimate` and `calibrate`: memory and time of one training step on any card, and what this device really does."""
+"""`loracle estimate` and `calibrate`: memory and time of one training step on an NVIDIA card, and what this device does."""
 
 import argparse
 import sys

@@ -47,7 +47,7 @@ def data(given: argparse.Namespace) -> int:
     Raises:
         InputError: `--tokens` without `--model`.
     """
-    if given.tokens is not None and (given.model is None or given.tokens < 1):
+    if given.tokens is not None and given.model is None:
         raise InputError("--tokens N shows the first N rows as a model reads them; name it with --model.")
     tokenizer = inspection.inspect_model(given.model, weights=False).path if given.model is not None else None
     found = rows_of(given, given.data, tokenizer)

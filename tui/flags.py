@@ -36,7 +36,7 @@ GOAL_FLAGS: dict[str, str] = {
 
 def data_help() -> str:
     """What may stand for rows."""
-    return _("training rows: csv, tsv, jsonl, json, parquet, arrow or text, a saved data set, or a hub id")
+    return _("training rows: a file (csv, json, parquet, text and more), a folder, or a hub id")
 
 
 def situation(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,7 @@ def situation(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="FILE", help=data_help())
     parser.add_argument("--method", choices=METHODS, help=_("use this method, whatever is recommended"))
     rows(parser)
-    parser.add_argument("--seed", type=int, default=1, metavar="N", help=_("the random seed (default 1)"))
+    parser.add_argument("--seed", type=seed, default=1, metavar="N", help=_("the random seed (default 1)"))
     assignments(parser)
     parser.add_argument("--anyway", action="store_true", help=_("run against the advice; the plan records that"))
 
@@ -72,9 +72,9 @@ def goal(parser: argparse.ArgumentParser) -> None:
     wanted.add_argument("--hours", type=_hours, metavar="H", help=_("how long the run may take, in hours"))
     levels = ("low", "medium", "high")
     wanted.add_argument("--forgetting", choices=levels, help=_("how much forgetting existing skills would hurt (default low)"))
-    wanted.add_argument("--adapters", type=_count, metavar="N", help=_("how many variants of the model are wanted (default 1)"))
+    wanted.add_argument("--adapters", type=count, metavar="N", help=_("how many variants of the model are wanted (default 1)"))
     wanted.add_argument(
-        "--updates", type=_count, metavar="N", help=_("how many rounds of training, one on top of another (default 1)")
+        "--updates", type=count, metavar="N", help=_("how many rounds of training, one on top of another (default 1)")
     )
     wanted.add_argument("--ship-4bit", action="store_true", default=None, help=_("the model will be used in 4 bits"))
     wanted.add_argument("--continued-pretraining", action="store_true", default=None, help=_("learn raw text as it is"))
@@ -126,11 +126,19 @@ def _hours(text: str) -> float:
     return hours
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number of at least 1."""
     try:
-        count = int(text)
+        number = int(text)
     except ValueError:
-        count = 0
-    if not 1 <= count <= 1_000_000:
+        number = 0
+    if not 1 <= number <= 1_000_000:
         raise argparse.ArgumentTypeError(_("{text!r} is not a whole number of at least 1").format(text=text))
-    return count
+    return number
+
+
+def seed(text: str) -> int:
+    """A seed that a plan can have."""
+    if not (text.isascii() and text.isdigit() and int(text) < 2**31):
+        raise argparse.ArgumentTypeError(_("{text!r} is not a whole number from 0 to 2147483647").format(text=text))
+    return int(text)

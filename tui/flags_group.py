@@ -28,7 +28,7 @@ def add(commands: "argparse._SubParsersAction[Parser]", deferred: Callable[[str,
         "loracle pilot --model bert-base-uncased --data reviews.csv --dry-run",
     )  # fmt: skip
     _situation(pilot)
-    pilot.add_argument("--seed", type=int, default=1, metavar="N", help=_("the random seed (default 1)"))
+    pilot.add_argument("--seed", type=flags.seed, default=1, metavar="N", help=_("the random seed (default 1)"))
     pilot.add_argument("--share", type=_share, default=0.1, metavar="X",
                        help=_("the first slice, as a fraction of the run (default 0.1)"))  # fmt: skip
     pilot.set_defaults(answer=deferred("pilot", "tui.commands_group"))

@@ -11,12 +11,12 @@ from engine import inspect as inspection
 from engine import runs as engine_runs
 from engine.inspection.pipes import Progress
 from engine.named import is_hub_data
+from engine.planning import check_flags
 from engine.prediction import trial
 from engine.prediction.calibration import fastest_reading
 from engine.prediction.candidates import Own, prepare, with_counted_steps
 from engine.text import one_line
 from recommender.decide import recommend
-from recommender.errors import InputError
 from recommender.facts import Facts, Goal, Machine
 from recommender.reasons import size
 from recommender.recommendation import Method
@@ -88,10 +88,9 @@ def look_at(given: argparse.Namespace, known: Callable[[Facts], None] | None = N
     Raises:
         InputError: a flag, the model or the data cannot be used.
     """
-    if given.seed < 0:
-        raise InputError(f"--seed {given.seed}: must not be negative.")
-    # A misspelt name, or what no plan can have, is told before the long look.
+    # A misspelt name, what no plan can have, or what has a flag is told before the long look.
     contradictions.plan_of_settings(given.assignments, getattr(given, "method", None), given.task)
+    check_flags(given.assignments)
     if not given.json:
         print(_("Inspecting machine, model and data …"), file=sys.stderr)
     return Look(given, known)

@@ -133,7 +133,7 @@ def _parsed(text: str, file: Path) -> dict[str, Any]:
 
 def _take_fields(plan: Mapping[str, Any], text: str, file: Path) -> list[str]:
     """Keep the fields of a plan; what is wrong with them."""
-    from recommender import plan_file
+    from engine.contradictions import plan_of_settings
 
     wrong = []
     _of_plans.clear()
@@ -144,9 +144,9 @@ def _take_fields(plan: Mapping[str, Any], text: str, file: Path) -> list[str]:
             continue
         written = as_typed(value)
         try:
-            plan_file.set_fields({}, [f"{name}={written}"])
+            plan_of_settings([f"{name}={written}"])
         except InputError as error:
-            wrong.append(f"{where}: {error.message.removeprefix('--set ')}")
+            wrong.append(f"{where}: {error.message.removeprefix('--set').lstrip(': ')}")
             continue
         _of_plans[name] = f"{name}={written}"
     return wrong

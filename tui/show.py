@@ -252,7 +252,7 @@ def run_facts(run: RunDirectory) -> dict[str, Any]:
     except InputError:
         return (
             {"name": run.name, "path": str(run.path), "state": "damaged", "method": None}
-            | dict.fromkeys(("step", "total_steps", "started"))
+            | dict.fromkeys(("group", "step", "total_steps", "started"))
             | {"scores": {}}
         )
     after = state.scores("after") or {}

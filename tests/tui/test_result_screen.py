@@ -189,7 +189,9 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
     assert merges == [(run.path / "merged", False), (run.path / "merged", True)]
 
 
-async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(
+    runs: Path, done: Any, screen: Screen, wait: Any
+) -> None:
     run = done()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -201,6 +203,10 @@ async def test_y_copies_the_pane_and_shift_y_the_report(runs: Path, done: Any, s
         assert "before" not in app.clipboard
         await pilot.press("Y")
         await wait(pilot, lambda: "b mistaken for a" in app.clipboard and "Better than before." in app.clipboard)
+        await pilot.press("f1")
+        await wait(pilot, lambda: isinstance(app.screen, HelpScreen))
+        await pilot.press("end")
+        await wait(pilot, lambda: "1 … 4 " in screen(app))
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -14,6 +14,7 @@ from textual.widgets import Static
 from tui.i18n import _
 from tui.keys import name, own_bindings
 from tui.screens.dialog import Dialog
+from tui.widgets.pane import Pane
 
 ALWAYS = (
     ("tab, shift+tab", _("next and previous part")),
@@ -71,8 +72,8 @@ def key_lines(screen: "Screen[Any]") -> Table:
         if mark not in seen and not (active.binding.id or "").startswith("pane-"):
             seen.add(mark)
             rows.append((app.get_key_display(active.binding), active.tooltip or active.binding.description))
-    if any((a.binding.id or "").startswith("pane-") for a in found):
-        rows.append(("1 … 7", _("go to the part with that number")))
+    if panes := [pane.number for pane in screen.query(Pane)]:
+        rows.append((f"1 … {max(panes)}", _("go to the part with that number")))
     rows += ALWAYS
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
