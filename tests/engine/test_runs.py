@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -238,6 +239,32 @@ def test_of_two_who_go_on_with_a_run_at_once_one_is_told_so(start: Start, monkey
         runs.resume(run)
     assert (run.path / "worker.json").exists() is spoken
     assert (run.control / "stop-at").read_text() == "7", "what the other one wants of its worker holds"
+
+
+def test_of_two_who_go_on_with_a_run_in_the_same_moment_one_waits(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one has taken the run, and its log, which may be long, does not say so yet."""
+    run = start("20260101-imdb-full")
+    ended(run, "stopped")
+    said: list[object] = []
+
+    def other() -> None:
+        with pytest.raises(InputError) as told:
+            runs.resume(run)
+        said.append(told.value)
+
+    second = threading.Thread(target=other)
+
+    def slowly(path: Path) -> EventWriter:
+        monkeypatch.setattr("engine.runs.EventWriter", EventWriter)
+        second.start()
+        second.join(0.3)
+        return EventWriter(path)
+
+    monkeypatch.setattr("engine.runs.EventWriter", slowly)
+    runs.resume(run, stop_at=7)
+    second.join()
+    assert "is running" in str(said[0])
+    assert (run.control / "stop-at").read_text() == "7"
 
 
 def test_a_run_whose_disk_takes_nothing_is_stopped_by_a_signal(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
