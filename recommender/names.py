@@ -67,8 +67,8 @@ _OFTEN_USED: tuple[tuple[str, int], ...] = (
 """Parameters of much-used models whose names tell no size; the first part that a name contains counts."""
 
 
-_STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b", re.IGNORECASE)
-"""`80GB` in `NVIDIA A100-SXM4-80GB`."""
+_STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b|-(\d{1,3})[ABCQ]$", re.IGNORECASE)
+"""`80GB` in `NVIDIA A100-SXM4-80GB`, and the part of a card that a virtual machine is given: `10C` in `GRID A100-10C`."""
 
 
 def memory_in_name(device: Device) -> int | None:
@@ -77,7 +77,7 @@ def memory_in_name(device: Device) -> int | None:
     if device.mig or re.search(r"\bMIG\b|laptop|\bG[HB]\d{3}\b", name, re.IGNORECASE):  # a GH200's 480GB are its processor's
         return None
     if (stated := _STATED.search(name)) is not None:
-        return int(stated[1]) * 10**9
+        return int(stated[1] or stated[2]) * 10**9
     card = card_of(name)
     return card.memory * 10**9 if card is not None and card.memory is not None else None
 
