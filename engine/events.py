@@ -16,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from engine.files import unpiped
+
 EVENT_VERSION = 1
 MAX_LINE = 64 * 1024
 CHUNK = 2 * 1024 * 1024
@@ -37,7 +39,7 @@ class EventWriter:
         """Open `path` for appending and go on counting where an earlier process stopped."""
         self._seq = _last_seq(path)
         self._lock = threading.Lock()
-        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)  # of a pipe, fails
         self._broken = False
         self._torn = _torn(path)
         """Whether the last line was not written to its end: an earlier writer died inside it, or the disk filled up."""
@@ -110,7 +112,7 @@ class EventTail:
     def _lines(self, max_bytes: int) -> list[bytes]:
         """The lines that are completed by the next bytes; none at the end."""
         try:
-            with self._path.open("rb") as file:
+            with unpiped(self._path).open("rb") as file:
                 left = os.fstat(file.fileno()).st_size - self._offset  # for a size, Python asks for that much memory at once
                 file.seek(self._offset)
                 chunk = file.read(max(min(left, max_bytes), 0))

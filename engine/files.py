@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +25,17 @@ OF_ROWS = frozenset(
 def expanded(name: str | Path) -> Path:
     """`name` with the home folder that `~` stands for; of a person whom the system does not know it stays as it is."""
     return Path(os.path.expanduser(name))
+
+
+def unpiped(path: Path) -> Path:
+    """`path`, to be opened; of a named pipe nobody knows whether anybody will ever write into it.
+
+    Raises:
+        OSError: it is one, or missing. What a shell's `<(...)` gives has its writer.
+    """
+    if stat.S_ISFIFO(path.stat().st_mode) and not path.is_relative_to("/dev"):
+        raise OSError(errno.EINVAL, "it is a named pipe, not a file", str(path))
+    return path
 
 
 def text_in(path: Path) -> str:
@@ -145,7 +157,7 @@ def read_json(path: Path, max_bytes: int | None = 64_000_000) -> Any:
         OSError: missing or unreadable.
         ValueError: too large, or not JSON.
     """
-    with path.open("rb") as file:
+    with unpiped(path).open("rb") as file:
         if max_bytes is not None and os.fstat(file.fileno()).st_size > max_bytes:
             raise ValueError(f"{path} is larger than {max_bytes} bytes")
         return json.loads(file.read())  # without a size: for one, Python asks for that much memory at once
@@ -167,7 +179,7 @@ def beginning(path: Path, most: int) -> str:
         OSError: missing or unreadable.
         UnicodeDecodeError: not UTF-8.
     """
-    with path.open(encoding="utf-8") as file:
+    with unpiped(path).open(encoding="utf-8") as file:
         return file.read(most + 1)
 
 

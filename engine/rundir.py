@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from engine import checkpoints
 from engine.events import EventTail
-from engine.files import beginning, folder_size, json_object, write_atomically
+from engine.files import beginning, folder_size, json_object, unpiped, write_atomically
 from engine.processes import before_restart, lives
 from engine.state import FINISHED, Death, RunState
 from engine.text import one_line
@@ -217,7 +217,7 @@ class RunDirectory:
     def last_words(self, lines: int = 12) -> str:
         """The end of the worker's log: all there is when it died without a word. Of an earlier worker nothing."""
         try:
-            with self.log.open("rb") as file:
+            with unpiped(self.log).open("rb") as file:
                 file.seek(max(self.log.stat().st_size - 700 * lines, 0))
                 text = file.read().decode("utf-8", "replace")
         except OSError:

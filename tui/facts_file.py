@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from engine.files import unpiped
 from recommender.errors import InputError
 from recommender.facts import Facts
 
@@ -21,7 +22,7 @@ def facts_from(file: Path) -> Facts:
     """
     name = "stdin" if str(file) == "-" else str(file)
     try:
-        content = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+        content = sys.stdin.buffer.read() if str(file) == "-" else unpiped(file).read_bytes()
         facts = Facts.model_validate_json(content := content.removeprefix(codecs.BOM_UTF8))
     except FileNotFoundError:
         raise InputError(f"{name}: there is no such file.") from None

@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.files import common_start
+from engine.files import common_start, unpiped
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
 from engine.inspection.pipes import Progress
@@ -178,7 +178,7 @@ def card_of(folder: Path) -> dict[str, Any]:
     from ruamel.yaml.error import YAMLError
 
     try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+        with unpiped(folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             head = file.read(262_144)
     except OSError:
         return {}

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from engine.files import unpiped
 from engine.text import one_line
 
 LARGEST_FILE = 10_000_000
@@ -57,7 +58,7 @@ def instruct(name: str, template: str | None, end: str | None) -> bool:
 def licence(folder: Path) -> str | None:
     """The licence in the front matter of the model card; its name where it is called `other`."""
     try:
-        with (folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+        with unpiped(folder / "README.md").open(encoding="utf-8", errors="replace") as file:
             head = file.read(65_536)
     except OSError:
         return None
@@ -76,7 +77,7 @@ def _text(path: Path) -> str | None:
     try:
         if path.stat().st_size > LARGEST_FILE:
             return None
-        return path.read_text(encoding="utf-8", errors="replace")
+        return unpiped(path).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from engine import files
+from engine.events import EventTail, EventWriter
 
 
 def test_a_written_file_holds_the_content_and_is_private(tmp_path: Path) -> None:
@@ -19,6 +20,23 @@ def test_a_written_file_holds_the_content_and_is_private(tmp_path: Path) -> None
     assert path.read_text(encoding="utf-8") == "grüße\n"
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["plan.yaml"]
+
+
+def test_nobody_waits_for_what_a_pipe_may_bring(tmp_path: Path) -> None:
+    """The list of runs would stand still for one folder that somebody has copied."""
+    pipe = tmp_path / "events.jsonl"
+    os.mkfifo(pipe)
+    for read in (files.read_json, lambda path: files.beginning(path, 9)):
+        with pytest.raises(OSError, match="it is a named pipe"):
+            read(pipe)
+    assert EventTail(pipe).poll() == []
+    with pytest.raises(OSError, match="No such device"):
+        EventWriter(pipe)
+    end, start = os.pipe()  # as a shell's `<(...)` gives one
+    os.write(start, b"{}")
+    os.close(start)
+    assert files.beginning(Path(f"/dev/fd/{end}"), 9) == "{}"
+    os.close(end)
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
