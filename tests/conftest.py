@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ HELD_OUT = ROOT / "examples" / "support-heldout.csv"
 # Threads that wait for one another spin; on a busy machine tiny models then take twenty times as long.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # for the workers, which choose their own number of threads
+
+# A script's `make test &` ignores Ctrl-C, and so would all that the tests start and stop by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # What hypothesis tries is the same every time and takes as long as it takes; `make test-faults` tries by chance.
 FOR_ANY_MACHINE = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.function_scoped_fixture]

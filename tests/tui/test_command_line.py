@@ -335,7 +335,7 @@ def test_of_runs_with_one_name_the_one_at_hand_is_meant_or_none(
 
 def test_windows_is_told_what_to_do() -> None:
     lacking = ("fcntl", "pwd", "resource", "termios")
-    code = f"import sys; sys.platform = 'win32'; sys.modules |= dict.fromkeys({lacking})\n"
+    code = f"import shutil, sys; sys.platform = 'win32'; sys.modules |= dict.fromkeys({lacking})\n"
     code += "from tui.cli import main; sys.exit(main(['--auto']))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (3, 1)

@@ -38,7 +38,8 @@ def _libraries_stay() -> None:
 
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
-    """Chance begins anew in each test, and a worker's life in this process leaves none of its library of products behind."""
+    """Chance begins anew in each test, and a worker's life in this process leaves nothing of its products behind: neither that
+    they were oneDNN's, nor that these were switched off when memory ran out."""
     import numpy as np
     import torch
 
@@ -49,6 +50,7 @@ def _alone() -> Iterator[None]:
     from engine.worker import products
 
     products._taken.clear()
+    torch.backends.mkldnn.set_flags(True)
 
 
 SHORT = 16
