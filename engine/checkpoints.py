@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.files import folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
+from engine.files import DISK_FULL, folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
 from engine.text import first_line
 from recommender.errors import TrainingFailed
 from recommender.footprint import CHECKPOINTS
@@ -56,7 +56,7 @@ def being_written(folder: Path, what: str) -> Iterator[None]:
     count. What has nothing to do with the disk, memory that ran out above all, is raised as it is.
 
     Raises:
-        TrainingFailed: the disk is full or gone, in a sentence.
+        TrainingFailed: the disk is full, gone or broken, in a sentence.
     """
     try:
         folder.mkdir(mode=0o700)
@@ -67,6 +67,11 @@ def being_written(folder: Path, what: str) -> Iterator[None]:
             raise
         reason = first_line(error)
         free = size(shutil.disk_usage(folder.parent).free)
+        if isinstance(error, OSError) and error.errno not in DISK_FULL:
+            raise TrainingFailed(
+                f"{folder.parent}: {what} could not be written ({reason}); earlier checkpoints are intact: see that the folder "
+                "can be written again, then `loracle resume`."
+            ) from error
         raise TrainingFailed(
             f"{folder.parent}: {what} could not be written ({reason}; {free} of disk is free); earlier checkpoints are "
             "intact: free some disk space, then `loracle resume`."

@@ -16,6 +16,8 @@ from typing import Any
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a full disk says."""
+DISK_FAILED = (errno.EIO, errno.EROFS, errno.ESTALE, errno.EACCES, errno.EPERM)
+"""What one says that is broken, or that the system lets nobody write any more, as after an error or when a network is gone."""
 OF_ROWS = frozenset(
     ".csv .tsv .json .jsonl .ndjson .parquet .pq .arrow .feather .txt .gz .conll .conllu .bio .iob .iob2".split()  # noqa: SIM905
 )

@@ -20,7 +20,7 @@ from typing import Any
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import DISK_FULL, remove_unfinished, write_json
+from engine.files import DISK_FAILED, DISK_FULL, remove_unfinished, write_json
 from engine.needless import needless, without
 from engine.processes import become, lives, this
 from engine.rundir import BEGUN_ANEW, RunDirectory
@@ -210,6 +210,10 @@ def _work(
         if isinstance(error, OSError) and error.errno in DISK_FULL:
             full = f"The disk of {run.path} was full while {doing}; what was saved before is intact."
             return _failed(run, full, error, "Free some disk space.")
+        if isinstance(error, OSError) and error.errno in DISK_FAILED and str(run.path) in str(error.filename):
+            why = error.strerror
+            broken = f"The folder of the run, {run.path}, failed while {doing} ({why}); what was saved before is intact."
+            return _failed(run, broken, error, "See that it can be written again.")
         if not run.path.is_dir():
             traceback.print_exception(error)
             gone = f"The folder of the run, {run.path}, was moved or removed while {doing}; what was saved in it is intact."

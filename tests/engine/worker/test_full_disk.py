@@ -72,3 +72,25 @@ def test_a_disk_that_is_full_for_one_file_costs_no_more_than_that_file(
     one, other = (r.report() or {} for r in (run, expected))
     same = ("scores", "gains", "samples", "worst", "fit", "best_step", "steps")
     assert {k: one[k] for k in same} == {k: other[k] for k in same}
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("name", ["before.json", "manifest.json"])
+def test_a_disk_that_may_only_be_read_all_at_once_is_not_called_full(
+    plans: dict[bool, Plan], begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """As Linux mounts one after an error."""
+    run, replace = begin(plans[False]), os.replace
+
+    def broken(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+        replace(source, target)
+
+    with monkeypatch.context() as now:
+        now.setattr(os, "replace", broken)
+        end = work(run)
+    said = end["cause"] + end["cure"]
+    assert all(part in said for part in (FILES[name], "Read-only file system", "can be written again"))
+    assert not any(part in said for part in ("OSError", "disk space"))
+    assert work(run)["status"] == "done"
