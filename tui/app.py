@@ -258,11 +258,12 @@ class LoracleApp(Navigation):
         return [*found, Command(_("Runs"), self.only_home, _("The list of all runs"))]
 
     def empty_trash(self) -> None:
-        """Make final what was deleted, once the app was left."""
+        """Make final what was deleted: once the app was left, or somebody needs the disk."""
         if self.discarded:
             from engine import trash
 
-            trash.empty(self.discarded)
+            gone, self.discarded = self.discarded, []
+            trash.empty(gone)
 
     def action_picture(self) -> None:
         """Save what is on the screen once a palette that asked for it is gone; at home where there is no folder for downloads."""

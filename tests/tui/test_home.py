@@ -60,6 +60,21 @@ async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
     assert list(runs.iterdir()) == []
 
 
+async def test_whoever_needs_the_disk_empties_the_trash_at_once(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+    """The next run would be refused for want of the space that deleted ones still take."""
+    ended(make_run, "first")
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+        await pilot.press("delete")
+        await wait(pilot, lambda: "E frees its disk" in screen(app))
+        await pilot.press("E")
+        await wait(pilot, lambda: "Nothing brings it back" in screen(app))
+        assert list(runs.iterdir()), "after a question only"
+        await pilot.press("right", "enter")
+        await wait(pilot, lambda: not list(runs.iterdir()) and "in the trash" not in screen(app))
+
+
 async def test_a_first_run_is_listed_though_somebody_asked_for_the_last_of_none(
     runs: Path, make_run: Any, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,6 +48,7 @@ class HomeScreen(LoracleScreen):
         Binding("delete,backspace", "delete", _("Delete"), id="delete", key_display="del",
                 tooltip=_("Move the run to the trash; it can be restored until the app is closed")),
         Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Restore the run that was deleted last")),
+        Binding("E", "empty", _("Empty the trash"), id="empty", show=False, tooltip=_("Delete for good and free the disk")),
         Binding("j", "move(1)", id="down", show=False),
         Binding("k", "move(-1)", id="up", show=False),
         Binding("g", "end(-1)", id="first", show=False),
@@ -150,9 +151,9 @@ class HomeScreen(LoracleScreen):
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
         if self.loracle.discarded:
-            words = _("{name} is in the trash: {undo} restores it until the app is closed.")
+            words = _("{name} is in the trash: {undo} restores it, {empty} frees its disk.")
             name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
-            said = words.format(name=name, undo=keys.name("undo", "u"))
+            said = words.format(name=name, undo=keys.name("undo", "u"), empty=keys.name("empty", "E"))
         elif not self._rows:
             said = _("No run yet: press {new} for the first one.").format(new=new)
         elif self._marked:
@@ -171,7 +172,7 @@ class HomeScreen(LoracleScreen):
         """Nothing lies further back than home, and what is done to runs needs one."""
         if action in OF_RUNS:
             return bool(self._rows)
-        if action == "undo":
+        if action in ("undo", "empty"):
             return bool(self.loracle.discarded)
         return action != "back"
 
@@ -290,6 +291,16 @@ class HomeScreen(LoracleScreen):
         except LoracleError as error:
             self.say(in_words(error.message), "warning")
         self.load()
+
+    def action_empty(self) -> None:
+        """Free the disk now, after a question."""
+        question = Content(_("Delete for good what is in the trash? Nothing brings it back."))
+        self.app.push_screen(ConfirmScreen(question, _("Delete for good")), lambda yes: self._empty() if yes else None)
+
+    @work(group="trash", exit_on_error=False)
+    async def _empty(self) -> None:
+        await in_thread(self.loracle.empty_trash)
+        self._note()
 
     def action_move(self, step: int) -> None:
         """Cursor down or up."""
