@@ -74,6 +74,8 @@ def key_lines(screen: "Screen[Any]") -> Table:
             rows.append((app.get_key_display(active.binding), active.tooltip or active.binding.description))
     if panes := [pane.number for pane in screen.query(Pane)]:
         rows.append((f"1 … {max(panes)}", _("go to the part with that number")))
+    if isinstance(screen, Dialog) and "enter" in screen.active_bindings and "enter" not in dict(rows):
+        rows.append(("enter", _("take or change what is marked")))  # by the part with the focus itself
     rows += ALWAYS
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
