@@ -295,7 +295,12 @@ class HomeScreen(LoracleScreen):
     def action_empty(self) -> None:
         """Free the disk now, after a question."""
         question = Content(_("Delete for good what is in the trash? Nothing brings it back."))
-        self.app.push_screen(ConfirmScreen(question, _("Delete for good")), lambda yes: self._empty() if yes else None)
+
+        def answered(yes: bool | None) -> None:
+            if yes:
+                self._empty()
+
+        self.app.push_screen(ConfirmScreen(question, _("Delete for good")), answered)
 
     @work(group="trash", exit_on_error=False)
     async def _empty(self) -> None:
