@@ -161,7 +161,7 @@ class Allocator:
             self._more(lacking)
             return last
         mapped = -(-size // page) * page
-        start = last.address + last.size if last is not None else (2**60 if pool.large else 0)
+        start = last.address + last.size if last is not None else 0
         block = _Block(start, mapped, pool, before=last)
         if last is not None:
             last.after = block

@@ -118,7 +118,7 @@ class Health:
         self._last = self._last if self._zeros else abs(step.loss)
         by_heart = self._last < BY_HEART
         judges = self._plan.task in CLASSIFYING
-        facts = {"step": step.step, "steps": max(self._silent, self._zeros)}
+        facts = {"step": step.step, "steps": self._zeros}
         if (self._silent == 1 or self._silent >= SILENT_STEPS) and not by_heart:
             return Finding(
                 "nothing_learned",

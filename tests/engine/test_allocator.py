@@ -1,5 +1,7 @@
 """The allocator's rules, each by what `memory_allocated` and `memory_reserved` would show."""
 
+import random
+
 import pytest
 
 from engine.prediction.allocator import MIB, Allocator, Heap
@@ -53,6 +55,7 @@ def test_a_block_that_is_too_small_stays_and_more_is_reserved() -> None:
     # With expandable segments the free end grows instead, and of a block no more counts than is asked for.
     assert counters([(1, 30 * MIB), (1, -1), (2, 32 * MIB)], expandable=True) == (32 * MIB, 40 * MIB)
     assert counters([(1, 11 * MIB), (2, 9 * MIB)], expandable=True) == (20 * MIB, 20 * MIB)
+    assert counters([(1, 20 * MIB - 512)], expandable=True) == (20 * MIB - 512, 20 * MIB), "however little is left"
     # Of what is free at the end only the lack is mapped.
     assert counters([(1, 30 * MIB), (1, -1), (2, 50 * MIB)], expandable=True) == (50 * MIB, 60 * MIB)
 
@@ -62,6 +65,24 @@ def test_an_emptied_cache_gives_back_whole_segments_only() -> None:
     found = replay(events)
     assert found.reserved == 20 * MIB + 30 * MIB
     assert found.peak_reserved == 50 * MIB
+
+
+@pytest.mark.parametrize("expandable", [False, True])
+def test_however_memory_was_cut_no_byte_of_it_is_lost_or_given_twice(expandable: bool) -> None:
+    draw, found, held = random.Random(0), Allocator(expandable=expandable), dict[int, int]()
+    for name in range(1000):
+        held[name] = draw.choice((draw.randrange(1, MIB), draw.randrange(MIB, 40 * MIB)))
+        found.allocate(name, held[name])
+        for gone in draw.sample(sorted(held), draw.randrange(3) if len(held) > 5 else 0):
+            del held[gone]
+            found.release(gone)
+        assert sum(held.values()) <= found.allocated <= found.reserved
+    for name in held:
+        found.release(name)
+    found.empty_cache()
+    assert found.allocated == 0
+    assert [len(pool.blocks) for pool in found._pools] == ([1, 1] if expandable else [0, 0])
+    assert found.reserved == sum(block.size for pool in found._pools for block in pool.blocks.values())
 
 
 def test_a_heap_takes_the_smallest_piece_that_holds_a_block_and_grows_only_at_its_end() -> None:

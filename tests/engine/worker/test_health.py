@@ -117,7 +117,7 @@ def test_what_the_untouched_model_scored_tells_a_ruin_in_the_first_steps_and_an_
 
 
 def test_a_model_that_forgets_what_it_knew_is_caught() -> None:
-    found = watched([*course(1.8, 0.2, 150, 0.1, 3), *[1.8] * 90])
+    found = watched([*course(1.8, 0.8, 150, 0.1, 3), *[1.8] * 90])
     assert [(f.code, f.stop) for f in found] == [("forgot", False), ("forgot", True)]
     assert "was down to 0." in found[0].text
     assert watched([*[0.3] * 20, *[0.15] * 40, *[0.28] * 40]) == [], "of a loss so small that says little"
@@ -134,9 +134,10 @@ def test_batches_that_teach_nothing_end_the_run_after_a_warning() -> None:
 def test_a_loss_of_zero_from_the_start_is_a_leak_and_one_that_got_there_is_not() -> None:
     leak = watched([1e-9] * 30, [1e-9] * 30)
     assert [(f.code, f.stop) for f in leak] == [("zero_loss", True)]
+    assert "gives the label away" in leak[0].text
     learned = [2.0 * math.exp(-n / 4) for n in range(120)]
     found = watched(learned, list(learned))
-    assert [(f.code, f.stop) for f in found] == [("learned_by_heart", False)]
+    assert [(f.code, f.stop, f.cure) for f in found] == [("learned_by_heart", False, "Use fewer epochs.")]
     assert not [f for f in watched([*learned, *[0.0] * 30], [*learned, *[0.0] * 30]) if f.stop]
     sudden = watched([*[2.0] * 20, *[1e-9] * 30])
     assert [(f.code, f.stop) for f in sudden] == [("learned_by_heart", False)], "it was not so from the start"
@@ -149,6 +150,7 @@ def test_a_run_that_learns_nothing_is_told_once() -> None:
     assert watched(raw_text, task="continued_pretraining", metric="loss") == []
     warm = [f.facts["step"] for f in watched([1.79] * 400, warmup_steps=100)]
     assert warm == [250], "nothing can be learned while the rate is still warming up"
+    assert [f.facts["step"] for f in watched([1.79] * 400, effective_batch=1)] == [320], "a row alone says little"
 
 
 def test_a_rate_outside_the_sane_range_that_teaches_nothing_is_the_end() -> None:
@@ -169,6 +171,8 @@ def test_fp16_may_skip_its_first_steps_and_not_all() -> None:
     assert watched([2.0] * 100, [math.inf, 1.0] * 50) == [], "now and then it tries a larger scale"
     found = watched([2.0] * 60, [math.inf] * 60)
     assert [(f.code, f.facts["skipped"]) for f in found] == [("gradient_overflow", 25)]
+    both = watched([*[2.0] * 22, *[5.0] * 3], [math.inf] * 25)
+    assert [f.code for f in both] == ["gradient_overflow", "diverging"], "what ends the training comes first"
 
 
 def test_no_number_at_the_first_step_is_not_blamed_on_the_rate() -> None:
@@ -249,13 +253,16 @@ def test_validation_that_only_wavers_is_no_overfitting(training: list[float], va
 @given(at=st.integers(1, 119), seed=st.integers(0, 1000))
 def test_a_resumed_watch_knows_what_the_first_one_knew(at: int, seed: int) -> None:
     losses = [*course(1.8, 0.4, 60, 0.2, seed), *(0.4 * 1.06**n for n in range(60))]
-    events = [{"kind": "step", "step": n, "loss": x, "grad_norm": 1.0} for n, x in enumerate(losses, 1)]
+    events: list[dict[str, Any]] = [{"kind": "step", "step": n, "loss": x, "grad_norm": 1.0} for n, x in enumerate(losses, 1)]
+    for split, loss_there in (("validation", None), ("after", 0.4)):
+        events.append({"kind": "evaluation", "split": split, "step": at, "metrics": {"loss": loss_there}})
     whole, resumed = Health(plan()), Health(plan())
     replay(resumed, events, at)
     for n, loss in enumerate(losses, 1):
         found = whole.see(Step(n, loss, 1.0))
         if n > at:
             assert resumed.see(Step(n, loss, 1.0)) == found
+    assert resumed.evaluated(120, math.nan) is None, "it was told of the validation rows before"
 
 
 Here = Callable[..., Any]
