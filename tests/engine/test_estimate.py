@@ -81,6 +81,11 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"method": "full", "rank": None, "lora_dropout": 0.1}, "contradiction", "no adapters, and lora_dropout is 0.1"),
         ({}, {"optimizer_state_dtype": "uint8"}, "contradiction", "adamw keeps moments in 16 or 32 bit"),
         ({}, {"optimizer": "paged_adamw_8bit", "optimizer_implementation": "fused"}, "contradiction", "kernels of its own"),
+        ({}, {"optimizer": "lion", "optimizer_implementation": "fused"}, "contradiction", "lion has kernels of its own"),
+        ({}, {"optimizer": "sgd", "optimizer_implementation": "bitsandbytes"}, "contradiction", "not one of bitsandbytes'"),
+        ({}, {"optimizer": "adamw_bf16", "optimizer_state_dtype": "float32"}, "contradiction", "keeps moments in bfloat16"),
+        ({}, {"optimizer": "paged_lion", "optimizer_state_dtype": "bfloat16"}, "contradiction", "of paged_lion in float32"),
+        ({}, {"method": "full", "rank": None, "trained": [" "]}, "contradiction", "trained is empty"),
         ({}, {"head": "tagging", "loss": "fused"}, "contradiction", "a vocabulary's logits, and head is tagging"),
         ({}, {"head": "masked_lm", "loss": "chunked_nll"}, "contradiction", "TRL's of the next token, and head is masked_lm"),
         ({}, {"loss": "chunked_nll", "kernels": "liger"}, "contradiction", "refuses it with Liger's kernels"),
@@ -156,6 +161,63 @@ def test_weights_and_targets_that_nobody_told_are_traced_both_ways() -> None:
     assert others("bfloat16", method="lora", target_modules="all-linear") == {}
 
 
+GROUPS, T5, GPT2 = {"num_key_value_heads": 2}, {"model_type": "t5"}, {"model_type": "gpt2"}
+
+
+@pytest.mark.parametrize(
+    ("step", "config", "taken", "instead"),
+    [
+        ({}, GROUPS, {"keys_repeated": False}, {"keys_repeated": True}),
+        ({}, {"text_config": GROUPS | {"num_attention_heads": 4}}, {"keys_repeated": False}, {"keys_repeated": True}),
+        ({}, {"num_key_value_heads": 4}, {"keys_repeated": None}, {}),
+        ({"padded": True}, GROUPS, {"keys_repeated": None}, {}),
+        ({"attention": "flash"}, GROUPS, {"keys_repeated": None, "attention": "flash"}, {}),
+        ({"attention": "flash", "padded": True}, {}, {"attention": "flash"}, {"attention": None}),
+        ({"method": "qlora", "attention": "flash", "kbit_prepared": True, "base_dtype": "bfloat16"}, {}, {"attention": "flash"},
+         {"attention": None}),
+        ({"transformers": "4.53"}, GROUPS, {"keys_repeated": True}, {}),
+        ({"transformers": "4.54.1"}, GROUPS, {"keys_repeated": False}, {}),
+        ({}, GPT2, {"older_attention": False}, {"older_attention": True}),
+        ({"loss": "chunked"}, GPT2, {"older_attention": False, "optimizer_implementation": "fused"},
+         {"optimizer_implementation": "foreach"}),
+        ({"transformers": "4.47"}, GPT2, {"older_attention": True}, {}),
+        ({"transformers": "4.48"}, GPT2, {"older_attention": False}, {}),
+        ({}, {}, {"optimizer_implementation": "single", "keys_repeated": None, "older_attention": None},
+         {"optimizer_implementation": "fused"}),
+        ({"optimizer": "adamw_8bit"}, {}, {"embeddings_in_fp32": False, "optimizer_state_dtype": None},
+         {"embeddings_in_fp32": True}),
+        ({"loss": "chunked_nll"}, {}, {"trl": "1.14", "outputs_held": None, "kernels": None}, {"trl": "1.12"}),
+        ({"loss": "fused"}, {}, {"kernels": "usual", "outputs_held": True}, {"kernels": "liger", "outputs_held": False}),
+        ({"loss": "fused", "kernels": "liger"}, {}, {"outputs_held": None}, {}),
+        ({"loss": "plain"}, {}, {"outputs_rebound": False}, {"outputs_rebound": True}),
+        ({"outputs_held": False}, {}, {"outputs_rebound": None, "use_cache": None}, {}),
+        ({"outputs_rebound": False}, {}, {"use_cache": False}, {"use_cache": True}),
+        ({"outputs_rebound": False, "gradient_checkpointing": "layer"}, {}, {"use_cache": None}, {}),
+        ({"outputs_rebound": False, "head": "classification"}, {}, {"use_cache": None}, {}),
+        ({}, T5, {"target_length": 16}, {}),  # a quarter of the tokens is written
+        ({"target_length": 5}, T5, {"target_length": 5}, {}),
+        ({"method": "qlora"}, {}, {"kbit_prepared": True, "double_quantization": True, "rank": 16, "fused_experts": None},
+         {"kbit_prepared": False, "double_quantization": False}),
+        ({"method": "qlora", "loss": "chunked"}, {}, {"kbit_prepared": False}, {"kbit_prepared": True}),
+        ({"method": "qlora", "transformers": "5.0"}, {}, {"fused_experts": True}, {}),
+        ({"method": "qlora", "transformers": "5.0", "lora_dropout": 0.1}, {}, {"fused_experts": None}, {}),
+        ({"method": "qlora", "transformers": "5.0", "fused_experts": False}, {}, {"fused_experts": False}, {}),
+        ({"optimizer_implementation": "fused", "trained": ["lm_head"]}, {}, {"optimizer_implementation": "fused"}, {}),
+        ({"method": "qlora", "transformers": "4.57"}, {}, {"fused_experts": False}, {}),
+        ({"method": "qlora", "transformers": "4.57"}, {"model_type": "dbrx"}, {"fused_experts": None}, {}),
+    ],
+)  # fmt: skip
+def test_what_a_step_leaves_open_is_taken_as_usual_and_traced_the_other_way_too(
+    step: dict[str, Any], config: dict[str, Any], taken: dict[str, Any], instead: dict[str, Any]
+) -> None:
+    model, rows = {"config": CONFIG | config}, {"tokens_total": 1000, "trained_tokens": 250}
+    found = resolved(Facts.model_validate({"model": model, "data": rows, "step": {"method": "full", "length": 64} | step}))
+    others = {name: getattr(found.others[name], name) for name in taken if name in found.others}
+    assert ({name: getattr(found.step, name) for name in taken}, others) == (taken, instead)
+    ours = {"outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention"}
+    assert not {*ours, *(name for name, value in taken.items() if value is None)} & {*found.assumed}
+
+
 def test_the_words_of_other_programs_arguments_are_understood() -> None:
     said = {"attention": "sdpa", "base_dtype": "bf16", "autocast": "no", "optimizer": "adamw_torch_fused", "method": "lora"}
     ours = {"base_dtype": "bfloat16", "optimizer": "adamw", "optimizer_implementation": "fused", "method": "lora"}
@@ -184,6 +246,16 @@ def test_a_card_is_known_however_it_is_written() -> None:
         assert known_of(Machine.model_validate({"devices": [device]}))[0].capability == (7, 5)
 
 
+def test_an_encoder_reads_as_many_tokens_as_it_has_positions() -> None:
+    def step(length: int) -> Resolved:
+        model = {"family": "encoder", "max_positions": 512, "config": CONFIG | {"model_type": "bert"}}
+        return resolved(Facts.model_validate({"model": model, "step": {"method": "full", "length": length}}))
+
+    assert step(512).step.length == 512
+    with pytest.raises(InputError, match="length is 513, and the model reads 512 tokens at most"):
+        step(513)
+
+
 def test_memory_in_gigabytes_is_no_memory_in_bytes() -> None:
     facts = {"machine": {"devices": [{"name": "RTX 4090", "memory_total": 24}]}, "model": {"config": CONFIG}, "step": STEP}
     with pytest.raises(Cannot, match="memory_total is 24, and sizes are bytes"):
@@ -203,7 +275,8 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     step = {"method": "full", "length": 32, "packing": True, "adapter_dtype": "float32", "seed": None, "optimizer": "adamw_8bit"}
     facts = Facts.model_validate({"model": {"config": CONFIG}, "step": step | {"optimizer_state_dtype": "float32"}})
     assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
-    assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | {"evaluation_rows": 64}}))
+    counted = STEP | {"evaluation_rows": 64, "optimizer": "sgd"}
+    assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": counted}))
     others = {"evaluation_rows": 64, "set_to_none": False, "loss": "chunked"}
     card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
     own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
@@ -358,8 +431,9 @@ def test_states_are_divided_and_copies_are_not() -> None:
     beside = on_each({"temporaries": 4000}, held, 4, "zero1", layers=4, updates=True)
     assert beside == -3000 + 4000, "what foreach makes beside its share"
     # A phase that makes nothing, as that of a fused optimizer, holds and divides what was there when it began.
-    found = peaks([*segments, Segment("optimizer")], Unpooled())["phases"]["optimizer"]
-    assert found == {"allocated": 16_000, "reserved": 16_000, "parts": held}
+    found = peaks([*segments, Segment("optimizer")], Unpooled())["phases"]
+    assert found["optimizer"] == {"allocated": 16_000, "reserved": 16_000, "parts": held}
+    assert [phase["reserved"] for phase in found.values()] == [12_000, 16_000, 16_000]
 
 
 def test_the_card_that_would_train_is_the_one_that_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

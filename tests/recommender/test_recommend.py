@@ -178,6 +178,10 @@ def test_more_tokens_than_an_adapter_holds_speak_for_full() -> None:
     assert advice.verdict == "full"
     assert points(advice) == {"full": 3 + 1, "lora": -3, "qlora": -3}
     assert advice.candidate("lora").settings.rank == 256
+    told = advise(gpu(77), LLAMA_1B, INSTRUCTIONS).would_change[-1]
+    assert told == "Full fine-tuning, with more than 361M trained tokens."
+    of_tokens = [advise(gpu(77), LLAMA_1B, INSTRUCTIONS | {"trained_tokens": n}).verdict for n in (360_000_000, 361_000_000)]
+    assert of_tokens == ["lora", "full"]
 
 
 def test_continued_pretraining_speaks_for_full() -> None:
@@ -271,7 +275,7 @@ def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
 
 def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     advice = advise(CPU, BERT, IMDB, goal={"time_budget_hours": 0.5})
-    assert advice.verdict == "does_not_fit"
+    assert (advice.verdict, advice.confidence) == ("does_not_fit", "clear"), "for memory each would do"
     assert set(removed(advice).values()) == {"over_time_budget"}
     assert advice.candidate("full").fits
     assert any("smaller model" in text for text in advice.instead)
@@ -357,6 +361,8 @@ def test_too_few_rows_say_how_many_would_do_and_it_is_true() -> None:
     advice = advise(gpu(12), BERT, few)
     assert advice.would_change == ("Full fine-tuning, with at least 128 rows and 64 of every class.",)
     assert advise(gpu(12), BERT, few | {"rows": 128, "unique_rows": 128, "label_counts": [64, 64]}).verdict == "full"
+    twice = advise(gpu(12), BERT, IMDB | {"rows": 400, "unique_rows": 200, "label_counts": [380, 20]})
+    assert twice.would_change == ("Full fine-tuning, with at least 254 rows and 64 of every class.",), "a repeat is no row more"
 
 
 def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> None:

@@ -17,7 +17,7 @@ from recommender.explain import explain
 from recommender.facts import Facts
 from recommender.plan import DataChoice, ModelChoice, Plan
 from recommender.reasons import size
-from recommender.recommendation import METHODS, Recommendation
+from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 
 FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))
 
@@ -50,6 +50,7 @@ def test_situation(path: Path) -> None:
     said = {r.code for r in advice.reasons}
     warned = {w.code for w in advice.warnings}
     verdicts = expected["verdict"] if isinstance(expected["verdict"], list) else [expected["verdict"]]
+    same = (f"{METHOD_NAMES.get(advice.verdict)}, ", *(["All layers"] if advice.settings.trained == "all" else []))
     wrong = {
         "verdict": advice.verdict if advice.verdict not in verdicts else None,
         "confidence": advice.confidence if expected.get("confidence", advice.confidence) != advice.confidence else None,
@@ -69,6 +70,7 @@ def test_situation(path: Path) -> None:
             if (removed := advice.candidate(method).removed_by) != code
         },
         "instead": expected.get("instead", bool(advice.instead)) != bool(advice.instead),
+        "no change": [text for text in advice.would_change if text.startswith(same)],
     }
     assert not {what: found for what, found in wrong.items() if found}, situation["about"]
     assert all(r.facts["setting"] and r.source for r in advice.settings_reasons)
