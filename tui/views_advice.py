@@ -12,7 +12,7 @@ from tui import keys
 from tui.advice_words import STAGES, cautions, no_method
 from tui.error_words import in_words as translated
 from tui.goal import in_words
-from tui.i18n import _
+from tui.i18n import _, plural
 from tui.views_candidate import NAMES, in_line
 from tui.widgets.bars import PARTS
 from tui.words import sign, size
@@ -82,9 +82,14 @@ def legend(recommendation: "Recommendation") -> Content:
     return Content(f"{letters}  | {_('what is free')}")
 
 
-def why(recommendation: "Recommendation") -> Table:
-    """Reasons with their sources. That a candidate fits stands on its card."""
-    table = list_of(_("Instead") if recommendation.instead else _("Why"))
+def why(recommendation: "Recommendation", *, warned: bool) -> Table:
+    """Reasons with their sources. That a candidate fits stands on its card. Unless the reader is `warned` beside them, how many
+    warnings are to follow."""
+    count = 0 if warned else len(recommendation.warnings)
+    follow = plural("   ! {n} thing worth knowing, below", "   ! {n} things worth knowing, below", count).format(n=count)
+    heading = Text(_("Instead") if recommendation.instead else _("Why"), "bold")
+    table = list_of("")
+    table.add_row("", heading.append(follow, "not bold") if count else heading)
     for text in recommendation.instead:
         table.add_row(Text(sign("→")), Text(one_line(text, 400)))
     if recommendation.instead:

@@ -17,6 +17,7 @@ from engine.prediction.candidates import with_counted_steps
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
+from recommender.recommendation import Caution
 from tui import commands_advice, editable, words, work_plan, work_start
 from tui.app import LoracleApp
 from tui.cli import _parser
@@ -94,6 +95,21 @@ async def test_a_setting_is_changed_and_judged_at_once(
     assert started[0].method == "lora"
     assert started[0].learning_rate == 1e-5
     assert started[0].epochs != 2
+
+
+async def test_warnings_below_the_fold_are_counted_above_it(
+    runs: Path, plan_screen: RecommendationScreen, advice: work_plan.Advice, screen: Screen, wait: Any
+) -> None:
+    warned = advice.recommendation.model_copy(update={"warnings": [Caution(code="other", text="Other rows.", facts={})] * 2})
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        plan_screen._take(replace(advice, recommendation=warned))
+        await wait(pilot, lambda: "Why   ! 2 things worth knowing, below" in screen(app))
+        assert "Other rows." not in screen(app)
+        await pilot.resize_terminal(120, 40)
+        await wait(pilot, lambda: "Other rows." in screen(app) and "below" not in screen(app))
 
 
 async def test_settings_that_do_not_fit_are_refused_before_anything_starts(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
-from textual import on, work
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
@@ -188,8 +188,17 @@ class RecommendationScreen(PlanStarts):
         line.update(said)
         line.display = bool(said.plain)
         self.query_one("#legend", Static).update(views.legend(recommendation))
-        self.query_one("#reasons", Static).update(views.why(recommendation))
+        self._show_why()
         self._show_chosen(choose or self.chosen)
+
+    def _show_why(self) -> None:
+        if self.advice is not None:
+            reasons = views.why(self.advice.recommendation, warned=self.has_class("-wide"))
+            self.query_one("#reasons", Static).update(reasons)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Warnings stand beside the reasons or below them. (Textual calls the handlers of all classes.)"""
+        self.call_after_refresh(self._show_why)
 
     @on(CandidateCard.Chosen)
     def _clicked(self, event: CandidateCard.Chosen) -> None:
