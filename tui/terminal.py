@@ -49,8 +49,8 @@ class News:
         self._unread = False
 
     def tell(self, write: Callable[[str], None], title: str, words: str) -> None:
-        """Bell (unless `LORACLE_BELL` is empty), title, and OSC 9 for the desktop."""
-        if os.environ.get("LORACLE_BELL", "1"):
+        """Bell (unless `LORACLE_BELL` is 0 or empty), title, and OSC 9 for the desktop."""
+        if os.environ.get("LORACLE_BELL", "1") not in ("", "0"):
             write("\a")
         if not self._unread:
             write(KEEP_TITLE)

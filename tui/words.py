@@ -80,7 +80,7 @@ ASCII_SIGNS = {
 
 def unicode_terminal() -> bool:
     """Whether the terminal shows more than ASCII, as far as the locale and its type tell; `LORACLE_ASCII=1` says no."""
-    if os.environ.get("LORACLE_ASCII") or os.environ.get("TERM") in _PLAIN_TERMINALS:
+    if os.environ.get("LORACLE_ASCII", "") not in ("", "0") or os.environ.get("TERM") in _PLAIN_TERMINALS:
         return False
     names = (getattr(sys.__stdout__, "encoding", None) or "", locale.getpreferredencoding(False))
     return any("utf" in name.lower() for name in names)

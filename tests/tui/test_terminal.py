@@ -161,6 +161,14 @@ def test_the_windows_title_is_given_back() -> None:
     assert said.index(KEEP_TITLE) < said.index("\x1b]2;done") < said.index(TITLE_BACK)
 
 
+@pytest.mark.parametrize(("said", "rings"), [("1", True), ("0", False), ("", False)])
+def test_the_bell_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, said: str, rings: bool) -> None:
+    monkeypatch.setenv("LORACLE_BELL", said)
+    written: list[str] = []
+    News().tell(written.append, "done", "one")
+    assert ("\a" in written) is rings
+
+
 async def test_a_name_that_is_no_text_is_copied_as_far_as_it_is(tmp_path: Path) -> None:
     app = LoracleApp(runs=tmp_path)
     async with app.run_test(size=(80, 24)):

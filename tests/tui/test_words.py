@@ -78,6 +78,10 @@ def test_an_ascii_locale_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setenv("LORACLE_ASCII", "1")
     assert words.status_with_sign("done").isascii()
     assert words.metric(None).isascii()
+    monkeypatch.setenv("LORACLE_ASCII", "0")  # as for the other switches: no
+    monkeypatch.delenv("TERM", raising=False)
+    monkeypatch.setattr("locale.getpreferredencoding", lambda _: "UTF-8")
+    assert not words.status_with_sign("done").isascii()
 
 
 def test_a_report_says_whether_rows_were_padded_where_it_knows() -> None:
