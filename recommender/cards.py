@@ -1,6 +1,7 @@
 """What data sheets say of a card, by its name: one line a card, for all that is not measured or told by its driver."""
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 
@@ -121,6 +122,7 @@ the two chips, which is what torch sees as a device. A T4's 65 last until its 70
 no tensor cores, and products of 16 bit are taken to be as fast as those of fp32."""
 
 
+@lru_cache
 def card_of(name: str) -> Card | None:
     """The card that a device's name names; `None` where it is not in the table."""
     return next((card for card in CARDS if re.search(rf"(?<!\d){card.name}(?!\d)", name, re.IGNORECASE)), None)
