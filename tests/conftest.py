@@ -254,7 +254,7 @@ def make_plan() -> MakePlan:
             "epochs": 2.0,
             "effective_batch": 8,
             "max_length": 48,
-            "token_budget": 256,
+            "token_budget": 1024,
             "evaluations": 3,
             "early_stopping": False,
         }

@@ -57,4 +57,4 @@ def plan_on(folder: Path, make_plan: Callable[..., Plan], task: str, model: Path
     data |= {"text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
     adapter = {} if method == "full" else {"learning_rate": 5e-3}
     named = "classification" if task == "pairs" else task
-    return make_plan(model, method, data=data, task=named, **({"max_length": 64, "epochs": 6.0} | adapter | fields))
+    return make_plan(model, method, data=data, task=named, **({"max_length": 64, "epochs": 3.0} | adapter | fields))

@@ -313,7 +313,7 @@ def test_ligers_kernels_are_compared_used_and_taken_out_again(
     run = run_here(plan.model_copy(update={"kernels": "liger"}))
     assert not told(run)
     assert losses(run) == pytest.approx(losses(usual), rel=1e-4)
-    assert len(package.norms) > 100
+    assert len(package.norms) > 50
     assert read_json(run.report_file)["computing"]["kernels"] == "liger"
     assert modeling_llama.apply_rotary_pos_emb is right, "the model that is scored is computed as anybody would"
     assert not any("forward" in vars(norm) for norm in package.norms)

@@ -79,7 +79,7 @@ def test_a_classifier_guesses_words_with_the_head_it_was_pretrained_with(
         shutil.copytree(tiny if kind == "bert" else tiny_roberta, folder)
         torch.manual_seed(1)
         auto.from_config(transformers.AutoConfig.from_pretrained(folder)).save_pretrained(folder)
-    run = run_here(make_plan(folder, method, epochs=1.0, evaluations=1, learning_rate=2e-2, forgetting_check=True))
+    run = run_here(make_plan(folder, method, epochs=0.3, evaluations=1, learning_rate=2e-2, forgetting_check=True))
     found = (run.report() or {})["forgetting"]
     assert found["hidden"] is (kind != "llama")
     assert found["loss"]["after"] != found["loss"]["before"]

@@ -289,7 +289,7 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
 
     if rate is None:
         total, calls = Classification.total, iter(range(10**6))
-        growing = lambda self, *args: total(self, *args) * 1.03 ** max(next(calls) - 100, 0)  # noqa: E731
+        growing = lambda self, *args: total(self, *args) * 1.03 ** max(next(calls) - 30, 0)  # noqa: E731
         monkeypatch.setattr(Classification, "total", growing)
     run = begin(make_plan(tiny, learning_rate=rate or 1e-4, epochs=10, evaluations=30))
     end = work(run)

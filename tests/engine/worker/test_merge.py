@@ -45,7 +45,7 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     tiny: Path, make_plan: MakePlan, run_here: Here, finished: Callable[[str], RunDirectory], tmp_path: Path, method: str
 ) -> None:
     extra = VARIANTS.get(method)
-    run = finished(method) if extra is None else run_here(make_plan(tiny, "lora", epochs=1, **extra))
+    run = finished(method) if extra is None else run_here(make_plan(tiny, "lora", epochs=0.4, **extra))
     facts = merged(run, tmp_path / "whole")
     assert facts["rows"] > 0
     assert facts["difference"] < 1e-4 < facts["largest_output"]
@@ -126,7 +126,7 @@ def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told
     shutil.copytree(tiny, tmp_path / "narrow")
     for file in (tmp_path / "narrow").glob("*.safetensors"):
         save_file({name: t.bfloat16() for name, t in load_file(file).items()}, file, {"format": "pt"})
-    run = run_here(make_plan(tmp_path / "narrow", "lora", epochs=1))
+    run = run_here(make_plan(tmp_path / "narrow", "lora", epochs=0.4))
     facts = merged(run, tmp_path / "whole")
     assert facts["dtype"] == "bfloat16"
     assert 0 < facts["difference"] < 0.05 * facts["largest_output"]

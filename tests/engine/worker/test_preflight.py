@@ -248,7 +248,7 @@ def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str
     written = events(run, "checkpoint")[0]["bytes"]
     assert found["disk"]["checkpoint"] - 1_000_000 == pytest.approx(written, rel=0.05), "and a megabyte for what is beside"
     assert {b["use"] for b in found["batches"]} == {"train", "validation", "held_out"}
-    assert max(b["tokens"] for b in found["batches"]) <= 256
+    assert max(b["tokens"] for b in found["batches"]) <= run.plan().token_budget
     kinds = [e["kind"] for e in read_events(run.events)]
     assert kinds.index("preflight") < kinds.index("step")
     report = run.report() or {}
@@ -291,7 +291,7 @@ def test_checkpointing_is_the_second_thing_that_is_tried(
     tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a resumed worker begins with it."""
-    plan = make_plan(tiny, epochs=0.4, evaluations=1)
+    plan = make_plan(tiny, epochs=0.4, evaluations=1, token_budget=256)
     undisturbed = run_here(plan.model_copy(update={"token_budget": 1}))
     _too_little(monkeypatch, 4, recomputing=60)
     run = begin(plan)

@@ -34,11 +34,11 @@ from recommender.plan import Plan
 from recommender.step import PEFTS_OWN, TrainingStep
 
 BERT: dict[str, Any] = {
-    "model_type": "bert", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 7, "num_attention_heads": 4,
+    "model_type": "bert", "hidden_size": 64, "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4,
     "vocab_size": 1500, "max_position_embeddings": 128, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
 }  # fmt: skip
 LLAMA: dict[str, Any] = {
-    "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 7, "num_attention_heads": 4,
+    "model_type": "llama", "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
     "num_key_value_heads": 2, "vocab_size": 2000, "max_position_embeddings": 512, "tie_word_embeddings": True,
 }  # fmt: skip
 T5: dict[str, Any] = {
@@ -49,7 +49,7 @@ GPT2: dict[str, Any] = {
     "model_type": "gpt2", "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128, "vocab_size": 2000,
 }  # fmt: skip
 MIXTURE: dict[str, Any] = LLAMA | {
-    "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2, "num_hidden_layers": 3,
+    "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2,
     "tie_word_embeddings": False,
 }  # fmt: skip
 DEEPSEEK: dict[str, Any] = {
@@ -76,7 +76,8 @@ OTHERS = {
     "t5": T5, "gpt2": GPT2, "mixture": MIXTURE, "deepseek": DEEPSEEK, "deberta": DEBERTA, "xlnet": XLNET, "nemotron": NEMOTRON,
 }  # fmt: skip
 MODELS = {"classification": BERT, "tagging": BERT, "masked_lm": BERT, "causal_lm": LLAMA}
-SHORT = {"num_hidden_layers": 3}
+DEEP = {"num_hidden_layers": 7}
+"""Deeper than the two depths that are traced of a deep model; all others are traced whole."""
 GATE = 0.01
 """Of the allocator's account. Such small models show what recomputation keeps of random numbers: 5,056 bytes a layer."""
 
@@ -127,10 +128,17 @@ CELLS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", CELLS)
+MORE = (
+    "full, checkpointing", "bert, autocast", "bert, bf16", "bert, fp32 over bf16", "own, bert", "mixture, own lora",
+    "gpt2, qlora", "nemotron, autocast", "xlnet, autocast", "t5, classification",
+)  # fmt: skip
+"""Of whose parts each is in another cell too."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.faults) if n in MORE else n for n in CELLS])
 def test_live_bytes_of_every_phase_are_those_that_the_cpu_shows(name: str) -> None:
     step = step_of(**CELLS[name])
-    config = OTHERS.get(name.partition(",")[0]) or MODELS[step.head or ""] | SHORT
+    config = OTHERS.get(name.partition(",")[0]) or MODELS[step.head or ""]
     truth, claim = measured(config, step)["phases"], predicted(config, step)
     assert {p: claim[p] / b for p, b in truth.items()} == {p: pytest.approx(1, abs=GATE) for p in truth}
 
@@ -162,7 +170,7 @@ def test_8_bit_updates_on_a_cpu_and_frozen_layers_are_counted_as_the_cpu_shows_t
     plan = Plan.model_validate(own | settings)
 
     def build(live: Any, device: str = "meta") -> OwnLoop:
-        loop = OwnLoop(BERT | SHORT | {"vocab_size": 2000}, plan, live, lengths=[12] * 2, layers=None, workspace=0, device=device)
+        loop = OwnLoop(BERT | {"vocab_size": 2000}, plan, live, lengths=[12] * 2, layers=None, workspace=0, device=device)
         if device == "cpu" and plan.optimizer in made:
             loop.optimizer = made[plan.optimizer](loop.trained)
             for module in loop.model.modules():  # as transformers' Trainer does
@@ -190,17 +198,17 @@ def test_8_bit_updates_on_a_cpu_and_frozen_layers_are_counted_as_the_cpu_shows_t
         {"head": "masked_lm", "padded": True, "attention": "math", "loss": "plain", "outputs_held": True},
         {"method": "lora", "base_dtype": "bfloat16", "loss": "chunked"},
         {"method": "lora", "config": GEMMA},
-        {"method": "lora", "config": MIXTURE | {"num_hidden_layers": 7}, "base_dtype": "bfloat16"},
+        {"method": "lora", "config": MIXTURE, "base_dtype": "bfloat16"},
     ],
 )
 def test_two_shallow_traces_tell_a_deep_model_to_the_byte(given: dict[str, Any]) -> None:
     """Allocated and reserved, in every phase."""
-    config = given.get("config") or MODELS[given.get("head", "causal_lm")]
+    config = (given.get("config") or MODELS[given.get("head", "causal_lm")]) | DEEP
     step = step_of(**{name: value for name, value in given.items() if name != "config"})
     assert extendable(config_of(config), step.length)
     less, more = (traced(config, step, Card(), layers) for layers in SHALLOW)
     whole = traced(config, step, Card(), None)
-    assert peaks(extended(less.segments, more.segments, 7)) == peaks(whole.segments)
+    assert peaks(extended(less.segments, more.segments, DEEP["num_hidden_layers"])) == peaks(whole.segments)
 
 
 @pytest.mark.parametrize(
@@ -279,7 +287,7 @@ def test_a_processor_elsewhere_may_multiply_by_onednn_or_not(monkeypatch: pytest
 
     def told(*, here: bool = False, **changed: Any) -> dict[str, int]:
         monkeypatch.setattr("engine.worker.tracing.estimate.is_here", lambda machine: here)
-        content = {"machine": {"backend": "cpu"}, "model": {"config": LLAMA | SHORT}, "step": step.model_dump() | changed}
+        content = {"machine": {"backend": "cpu"}, "model": {"config": LLAMA}, "step": step.model_dump() | changed}
         found: dict[str, int] = estimate(Facts.model_validate(content))["allocated"]
         return found
 
@@ -296,7 +304,7 @@ def test_a_step_of_ours_on_a_cpu_is_told_as_a_plan_tells_it() -> None:
 
     def told(method: str, loss: str) -> dict[str, dict[str, Any]]:
         step = step_of(method=method, loss=loss, head="classification", attention=None).model_dump()
-        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": BERT | SHORT}, "step": step}))
+        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": BERT}, "step": step}))
         assert (found["fits"]["low"], found["fits"]["high"]) == (found["device"]["low"], found["device"]["high"])
         return found
 
@@ -315,7 +323,7 @@ def test_a_card_without_flash_attention_keeps_scores_of_grouped_heads_except_in_
     turing, ampere = (traced(LLAMA, step, Card(capability=c), None) for c in ((7, 5), (8, 6)))
     assert any("flash" in name or "varlen" in name for name in ampere.recorded.names)
     assert not any("flash" in name for name in turing.recorded.names)
-    scores = 7 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
+    scores = 3 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
     old, new = (peaks(t.segments)["parts"]["activations"] for t in (turing, ampere))
     assert old - new > scores if loss == "plain" else old - new < 0.1 * scores
 
@@ -340,7 +348,7 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
         assert room is not None
         assert (room["verdict"], room["available"]) == (verdict, int(free))
     assert unsure["assumed"] == ["outputs_held"]
-    assert unsure["allocated"]["low"] == pytest.approx(sure["allocated"]["low"], rel=0.001)
+    assert unsure["allocated"]["low"] == pytest.approx(sure["allocated"]["low"], rel=0.002)
     kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
     widened = (unsure["allocated"]["high"] - unsure["allocated"]["low"]) - (sure["allocated"]["high"] - sure["allocated"]["low"])
     assert widened > 0.5 * kept
@@ -452,7 +460,7 @@ def test_workspaces_are_those_of_the_torch_that_is_told() -> None:
 )
 def test_what_layers_keep_waits_in_the_host_s_memory(given: dict[str, Any], backward: int) -> None:
     """The bytes are those with TRL 1.14.1's own hooks in the place of ours, which took meta tensors for a card's."""
-    config, step = MODELS[given.get("head", "causal_lm")], step_of(micro_batch_rows=8, length=64, **given)
+    config, step = MODELS[given.get("head", "causal_lm")] | DEEP, step_of(micro_batch_rows=8, length=64, **given)
     held, moved = (
         by_phase(traced(config, step.model_copy(update={"activation_offloading": moves}), Card(), None).segments)
         for moves in (False, True)
@@ -463,7 +471,7 @@ def test_what_layers_keep_waits_in_the_host_s_memory(given: dict[str, Any], back
 
 def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter() -> None:
     def phases(**more: Any) -> dict[str, int]:
-        return by_phase(traced(BERT | SHORT, step_of(head="classification", optimizer="sgd", **more), Card(), None).segments)
+        return by_phase(traced(BERT, step_of(head="classification", optimizer="sgd", **more), Card(), None).segments)
 
     usual, zeroed, momentum = phases(), phases(set_to_none=False), phases(momentum=0.9)
     assert phases(momentum=0.9, optimizer_implementation="fused") == phases(momentum=0.9, optimizer_implementation="single")
@@ -477,7 +485,7 @@ def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter(
 
 def test_batches_that_are_scored_may_be_larger_than_those_that_are_trained() -> None:
     def phases(**more: Any) -> dict[str, int]:
-        return by_phase(traced(BERT | SHORT, step_of(head="classification", padded=True, **more), Card(), None).segments)
+        return by_phase(traced(BERT, step_of(head="classification", padded=True, **more), Card(), None).segments)
 
     usual, larger, alike = phases(), phases(evaluation_rows=64), phases(micro_batch_rows=64)
     assert larger == usual | {"evaluation": larger["evaluation"]}
@@ -488,7 +496,7 @@ def test_batches_that_are_scored_may_be_larger_than_those_that_are_trained() -> 
 def test_trl_s_loss_takes_the_embedding_s_gradient_apart_where_all_learned_tokens_are_one_chunk() -> None:
     """Autograd adds to a sum of chunks in place, and not to a view. Qwen2.5-1.5B on short texts was 5.5% above what long ones
     take; TRL 1.14.1 itself was within 0.4% of such traces on a CPU."""
-    config = LLAMA | {"hidden_size": 512, "intermediate_size": 2048, "vocab_size": 16_000}
+    config = LLAMA | DEEP | {"hidden_size": 512, "intermediate_size": 2048, "vocab_size": 16_000}
     step = step_of(loss="chunked_nll", base_dtype="bfloat16", optimizer="sgd", optimizer_implementation="foreach", trl="1.14.1")
     step = step.model_copy(update={"micro_batch_rows": 4, "gradient_checkpointing": "layer"})
 
@@ -543,7 +551,7 @@ def test_paged_states_are_counted_by_numbers_whatever_type_a_step_leaves_open() 
     step = step_of(base_dtype=None, optimizer="paged_adamw_8bit", outputs_held=False, transformers="5.8").model_dump()
 
     def beyond(**more: Any) -> tuple[int, int]:
-        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA | SHORT}, "step": step | more}))
+        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step | more}))
         room = context_of(Machine.model_validate(machine))[2]
         return found["device"]["high"] - found["reserved"]["high"] - room, found["parts_by_phase"]["optimizer"]["gradients"]
 
@@ -662,7 +670,7 @@ def test_a_step_that_is_a_function_leaves_nothing_of_its_graph_to_the_next() -> 
 
 
 def test_keys_and_values_that_outputs_bring_along_live_as_long_as_they_do() -> None:
-    config = LLAMA | SHORT | {"num_key_value_heads": 4}
+    config = LLAMA | {"num_key_value_heads": 4}
     step = step_of(base_dtype="bfloat16", optimizer="none", outputs_held=True, outputs_rebound=True, length=96)
     steps_ = (step, step.model_copy(update={"use_cache": True}))
     without, beside = (peaks(traced(config, s, Card(), None).segments)["phases"] for s in steps_)
@@ -700,7 +708,7 @@ def test_up_to_4_53_keys_and_values_were_repeated_before_attention() -> None:
         peaks(traced(LLAMA, s, Card(), None).segments)["parts"]["activations"]
         for s in (step, step.model_copy(update={"keys_repeated": True}))
     )
-    assert repeated - shared == 2 * 7 * 4 * 128 * 32 * 2  # keys and values, layers, rows, tokens, what is doubled, bytes
+    assert repeated - shared == 2 * 3 * 4 * 128 * 32 * 2  # keys and values, layers, rows, tokens, what is doubled, bytes
 
 
 @pytest.mark.parametrize(("loss", "each"), [("as_is", 6), ("sum", 2), ("plain", 12)])
@@ -744,7 +752,7 @@ def test_flash_attention_over_padding_or_an_fp32_stream_is_flash_attention_2() -
         for s in (step, step.model_copy(update={"padded": False}), step.model_copy(update={"padded": False, "attention": "math"}))
     )
     assert found == even
-    assert other - found > 7 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
+    assert other - found > 3 * 4 * 4 * 256**2 * 4  # layers, rows, heads, fp32
     assert resolved(Facts(step=step)).others["attention"].attention is None
 
 
@@ -764,7 +772,7 @@ def test_the_engine_is_traced_only_where_the_step_is_the_engines() -> None:
 def test_targets_that_are_not_told_may_be_pefts_own() -> None:
     """For a Llama those are the maps of queries and values."""
     own, named = (
-        traced(LLAMA | SHORT, step_of(method="lora", target_modules=targets), Card(), None).trained
+        traced(LLAMA, step_of(method="lora", target_modules=targets), Card(), None).trained
         for targets in (PEFTS_OWN, ["q_proj", "v_proj"])
     )
     assert own == named

@@ -28,7 +28,7 @@ def plan_of(model: Path, method: str = "full", *, task: str = "chat", data: dict
         "epochs": 1.5,
         "effective_batch": 8,
         "max_length": 192,
-        "token_budget": 512,
+        "token_budget": 1024,
         "evaluations": 3,
         "early_stopping": False,
     }
