@@ -149,6 +149,16 @@ def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: Make
     assert "has changed since the plan was made" in end["cause"]
 
 
+def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(
+    tiny: Path, make_plan: MakePlan, begin: Begin, tmp_path: Path
+) -> None:
+    rows = {"train": str(tmp_path / "gone.csv"), "train_fingerprint": "0"}
+    for plan in (make_plan(tmp_path / "gone"), make_plan(tiny, data=rows)):
+        end = work(begin(plan))
+        assert (end["status"], end["code"]) == ("refused", 2)
+        assert end["cause"].endswith("If it lies elsewhere now, write that place into the run's plan.yaml.")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
