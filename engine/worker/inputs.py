@@ -1,8 +1,7 @@
 """What a run works on: model and data as the plan means them, and the rows as the model reads them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from engine.contradictions import MOST_UNTRAINED
@@ -11,7 +10,7 @@ from engine.refusals import check_task
 from engine.rows import Split
 from engine.tables.files import fingerprint
 from engine.worker.arguments import check_supported
-from engine.worker.modeling import model_folder
+from engine.worker.modeling import maybe_moved, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.tasks.base import Encoded, Task
 from recommender.errors import InputError
@@ -39,10 +38,12 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
     check_supported(plan)
     data = plan.data
     for name, expected in ((data.train, data.train_fingerprint), (data.eval, data.eval_fingerprint)):
-        if name and expected and _found(name, fingerprint) != expected:
+        with maybe_moved(name or ""):
+            changed = name and expected and fingerprint(name) != expected
+        if changed:
             cure = "put it back as it was, or make a new plan with `loracle plan`."
             raise InputError(f"{name} has changed since the plan was made; {cure}")
-    folder = _found(plan.model.id, lambda _: model_folder(plan.model))
+    folder = model_folder(plan.model)
     found = inspect_folder(folder, plan.model.id)
     family = found["facts"]["family"]
     check_task(plan.task, family)
@@ -53,20 +54,6 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
     if positions and plan.max_length > positions:
         raise InputError(f"max_length is {plan.max_length}, and {plan.model.id} reads {positions} tokens at most.")
     return folder, family
-
-
-def _found(name: str, find: Callable[[str], str]) -> str:
-    """What `find` finds there; a run may go on where its files lie elsewhere.
-
-    Raises:
-        InputError: nothing is found.
-    """
-    try:
-        return find(name)
-    except InputError as error:
-        if not Path(name).is_absolute() or Path(name).exists():
-            raise
-        raise InputError(f"{error} If it lies elsewhere now, write that place into the run's plan.yaml.") from None
 
 
 def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> tuple[dict[str, Encoded], Split]:

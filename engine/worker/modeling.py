@@ -2,6 +2,8 @@
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,7 +75,8 @@ def model_folder(choice: ModelChoice) -> str:
     Raises:
         InputError: it is neither a folder nor in the hub cache.
     """
-    local = local_model(choice.id)
+    with maybe_moved(choice.id):
+        local = local_model(choice.id)
     if local is not None:
         return str(local.absolute())
     # A snapshot that the library calls complete holds all of a repository's files, and never are all of them fetched.
@@ -82,6 +85,21 @@ def model_folder(choice: ModelChoice) -> str:
         named = f" --revision {choice.revision}" if choice.revision else ""
         raise InputError(f"{choice.id} is no longer in the hub cache; `hf download {choice.id}{named}` fetches it.")
     return str(Path(config).parent)
+
+
+@contextmanager
+def maybe_moved(name: str) -> Iterator[None]:
+    """For looking up what a plan names: a run may go on where its files lie elsewhere, on another machine say.
+
+    Raises:
+        InputError: what was raised inside, with that said where there is nothing by that name.
+    """
+    try:
+        yield
+    except InputError as error:
+        if not Path(name).is_absolute() or Path(name).exists():
+            raise
+        raise InputError(f"{error} If it lies elsewhere now, write that place into the run's plan.yaml.") from None
 
 
 def load_tokenizer(folder: str, *, words: bool = False) -> Any:
