@@ -37,16 +37,22 @@ def processor(cpuinfo: Path = Path("/proc/cpuinfo")) -> Processor:
         return Processor(name, bf16=_sysctl("hw.optional.arm.FEAT_BF16") == "1", avx512=_sysctl("hw.optional.avx512f") == "1")
     flags: set[str] = set()
     found: str | None = None
+    numbers: dict[str, str] = {}
     with contextlib.suppress(OSError), cpuinfo.open(errors="replace") as file:
         for line in file:
             key, _, value = line.partition(":")
             match key.strip():
                 case "model name":
                     found = value.strip()
+                case "cpu family" | "model" as number:
+                    numbers[number.removeprefix("cpu ")] = value.strip()
                 case "flags" | "Features":
                     flags = set(value.split())
             if found and flags:
                 break
+    # Virtual machines call several generations "AMD EPYC", and what was measured on one is remembered by its name.
+    if found and numbers and not re.search(r"\d", found):
+        found += ", " + " ".join(f"{name} {number}" for name, number in numbers.items())
     # ARM kernels name no model.
     return Processor(found or platform.processor() or platform.machine() or None, bool(BF16 & flags), "avx512f" in flags)
 
