@@ -1,8 +1,7 @@
-"""Before the first step: the worst batches for real, and whether everything that will be saved has room."""
+"""Before the first step: the worst batches for real."""
 
 import contextlib
 import random
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,23 +10,20 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.files import folder_size
 from engine.findings import DAMAGED_FOR_A_WORD
 from engine.inspection.nvidia import under_windows
-from engine.merging import memory_needed
 from engine.rundir import RunDirectory
 from engine.worker.batches import LogicalBatch
 from engine.worker.budget import LONE_TRIES, give_back, out_of_memory, what_helps
-from engine.worker.memory import Peak, host_room, memory_available
+from engine.worker.memory import Peak, memory_available
 from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.recomputing import is_recomputing
+from engine.worker.room import room_for_files
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused, TrainingFailed
-from recommender.footprint import BESIDE_WEIGHTS, CHECKPOINTS
-from recommender.reasons import size
 
 WINDOWS = 8
 """Logical batches that are looked through for the fullest micro-batch, from the longest rows to the shortest."""
@@ -60,7 +56,7 @@ class Preflight:
             trainer.quicken(self.rows["train"])
         began = time.monotonic()
         self.tell.phase("preflight")
-        room = self._room(trainer, built)
+        room = room_for_files(self.run, self.reader.task.plan, self.tell, trainer, built)
         available = memory_available()
         peak = Peak()
         try:
@@ -182,43 +178,6 @@ class Preflight:
                 self.reader.score(model, self.rows[use].take(piece))
                 tried.append(_described(use, [lengths[i] for i in piece], padded))
         return tried
-
-    def _room(self, trainer: LogicalBatchTrainer, built: Built) -> dict[str, Any]:
-        """Bytes that checkpoints, result and a later merge take, and those that are free.
-
-        Raises:
-            Refused: there are too few.
-        """
-        plan = self.reader.task.plan
-        checkpoint, there = trainer.expected_bytes(), folder_size(self.run.checkpoints)
-        result = trainer.saved_bytes() + BESIDE_WEIGHTS
-        needed = max(CHECKPOINTS * checkpoint - there, checkpoint) + (0 if self.run.model.exists() else result)
-        free = shutil.disk_usage(self.run.path).free
-        if free < needed:
-            raise Refused(
-                f"{self.run.path}: checkpoints ({CHECKPOINTS} of {size(checkpoint)} at most) and the result need {size(needed)} "
-                f"of disk, and {size(free)} is free. Free some space, or take another folder with --runs"
-                f"{'; LoRA saves less' if plan.method == 'full' else ''}."
-            )
-        host = host_room()
-        if result > host:
-            raise Refused(
-                f"Saving the result takes {size(result)} of main memory for a moment, and {size(host)} is free. Close other "
-                f"programs. {what_helps(plan)}"
-            )
-        merged = 0 if plan.method == "full" else built.parameters * (4 if plan.precision == "fp32" else 2)
-        held = memory_needed(built.parameters) if merged else 0
-        later = host if torch.cuda.is_available() else memory_available()  # once this process has ended
-        if merged and (held > later or merged > free - needed):
-            self.tell.warn(
-                "merge_does_not_fit",
-                f"The adapter fits; merging it into its base would need {size(held)} of main memory ({size(later)} is free) "
-                f"and {size(merged)} of disk ({size(max(free - needed, 0))} will be). Use it as an adapter, or merge it "
-                "elsewhere.",
-                held=held, memory=later, merged=merged, disk=free - needed,
-            )  # fmt: skip
-        disk = {"checkpoint": checkpoint, "result": result, "needed": needed, "free": free, "merged": merged}
-        return {"disk": disk, "host": {"saving": result, "merging": held, "free": host}}
 
 
 @contextlib.contextmanager

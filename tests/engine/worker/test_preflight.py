@@ -18,7 +18,7 @@ from engine.events import read_events
 from engine.files import sha256_of
 from engine.installed import own_code
 from engine.rundir import RunDirectory
-from engine.worker import preflight, session
+from engine.worker import preflight, room, session
 from engine.worker.batches import cut
 from engine.worker.budget import what_helps
 from engine.worker.modeling import build
@@ -211,13 +211,12 @@ def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
 def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
     plan = make_plan(tiny, "lora")
     run = begin(plan)
-    quiet, reader = SimpleNamespace(warn=lambda *_, **__: None), SimpleNamespace(task=SimpleNamespace(plan=plan))
-    look = Preflight(run, quiet, reader, {})  # type: ignore[arg-type]
+    quiet = SimpleNamespace(warn=lambda *_, **__: None)
     trainer = SimpleNamespace(expected_bytes=lambda: 1000, saved_bytes=lambda: 10)
     built = SimpleNamespace(parameters=10**9)
 
     def disk() -> dict[str, int]:
-        found: dict[str, int] = look._room(trainer, built)["disk"]  # type: ignore[arg-type]
+        found: dict[str, int] = room.room_for_files(run, plan, quiet, trainer, built)["disk"]  # type: ignore[arg-type]
         return found
 
     empty = disk()
@@ -359,7 +358,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
 def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
     tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(preflight, "host_room", lambda: 1_000_000)
+    monkeypatch.setattr(room, "host_room", lambda: 1_000_000)
     end = work(begin(make_plan(tiny)))
     assert (end["status"], end["code"]) == ("refused", 3)
     assert "Saving the result takes" in end["cause"]
@@ -368,10 +367,10 @@ def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
 def test_an_adapter_that_could_not_be_merged_here_is_trained_and_told(
     tiny: Path, make_plan: MakePlan, finished: Callable[[str], RunDirectory], run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (room,) = (e["disk"] for e in read_events(finished("lora").events) if e["kind"] == "preflight")
-    assert room["merged"] > 0
+    (disk,) = (e["disk"] for e in read_events(finished("lora").events) if e["kind"] == "preflight")
+    assert disk["merged"] > 0
     usage = shutil.disk_usage("/")
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=room["needed"] + room["merged"] - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=disk["needed"] + disk["merged"] - 1))
     run = run_here(make_plan(tiny, "lora", epochs=0.1, evaluations=1))
     assert "merge_does_not_fit" in [e.get("code") for e in read_events(run.events)]
     assert run.report() is not None
