@@ -210,6 +210,8 @@ class RunDirectory:
         if before_restart(worker):
             return "restarted"
         try:
+            if os.statvfs(self.path).f_flag & os.ST_RDONLY:
+                return "read_only"
             return "disk" if shutil.disk_usage(self.path).free < LEAST_DISK else "memory"
         except OSError:
             return "memory"

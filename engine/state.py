@@ -9,7 +9,7 @@ from engine.pace import AFTERWARDS, PROBED, Pace, afterwards, seconds_left
 from engine.series import Series
 
 Status = Literal["starting", "running", "done", "stopped", "failed", "refused", "dead"]
-Death = Literal["disk", "restarted", "elsewhere", "memory"]
+Death = Literal["disk", "read_only", "restarted", "elsewhere", "memory"]
 """What most likely ended a worker without a word: its disk was full, its machine was started anew, it ran on another machine
 and is no longer heard of, or (the most frequent) memory ran out."""
 FINISHED: frozenset[str] = frozenset({"done", "stopped", "failed", "refused"})

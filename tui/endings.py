@@ -19,12 +19,14 @@ MOST_SAID = 600
 DEATHS: "dict[Death, str]" = {
     "memory": _("The worker died unexpectedly; most often because the machine ran out of memory."),
     "disk": _("The worker died unexpectedly; its disk is full."),
+    "read_only": _("The worker died unexpectedly; its disk can only be read now, as after an error."),
     "restarted": _("The worker died unexpectedly; its machine has been restarted since."),
     "elsewhere": _("The worker ran on another machine and no longer responds."),
 }
 CURES: "dict[Death, str]" = {
     "memory": _("Close other programs first."),
     "disk": _("Free some disk space first."),
+    "read_only": _("First see that it can be written again."),
     "restarted": "",
     "elsewhere": _("First check there whether it is still running."),
 }

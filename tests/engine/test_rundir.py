@@ -222,6 +222,8 @@ def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory, monke
     assert run.last_words() == "", "what an earlier worker said is no word of this one"
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_DISK - 1))
     assert run.likely_death() == "disk"
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
+    assert run.likely_death() == "read_only"
 
 
 def test_a_log_of_many_pieces_is_read_to_its_end(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
