@@ -1,4 +1,7 @@
-"""A run from the command line from its plan to its report: one training, and every question that may be asked about it."""
+"""A run from the command line from its plan to its report: one training, and every question that may be asked about it.
+
+And the same run again, whose worker is killed.
+"""
 
 import json
 import os
@@ -10,16 +13,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
+from engine.events import read_events
 from engine.rundir import RunDirectory
-from tests.conftest import plain
+from engine.state import RunState
+from recommender.plan import Plan
+from tests.conftest import plain, weights
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
-SHORT = ("epochs=0.1", "max_length=32", "evaluations=1", "token_budget=1024", "overrides=[]")
+SHORT = (
+    "epochs=4", "effective_batch=32", "max_length=32", "evaluations=7", "early_stopping=false", "token_budget=1024",
+    "overrides=[]",
+)  # fmt: skip
 Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
+Start = Callable[[Plan], RunDirectory]
+Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 
 
 @dataclass(frozen=True)
@@ -150,3 +162,53 @@ def test_a_finished_adapter_becomes_a_model_of_its_own(place: Place, tmp_path: P
     twice = place.loracle("merge", "last", "--to", str(tmp_path / "whole"))
     assert twice.returncode == 2
     assert "exists already" in twice.stderr
+
+
+@pytest.mark.parametrize(
+    "method", [pytest.param("full", marks=pytest.mark.faults), "lora", pytest.param("qlora", marks=pytest.mark.faults)]
+)
+def test_a_killed_run_goes_on_to_the_very_same_model(
+    *, place: Place, tiny: Path, make_plan: Callable[..., Plan], start: Start, wait: Wait, loracle: Command, tmp_path: Path,
+    method: str,
+) -> None:  # fmt: skip
+    """Its worker is killed without warning; the run goes on as if nothing had happened."""
+    known = place.run.plan()
+    plan = known if known.method == method else make_plan(tiny, method, epochs=6, evaluations=7)
+    run = start(plan)
+    undisturbed = place.run if plan is known else start(plan)
+    wait(run, lambda state: state.checkpoint is not None)
+    psutil.Process(int(run.worker()["pid"])).kill()
+    wait(undisturbed, lambda state: state.status == "done")
+    with run.log.open("a") as log:
+        log.write("the last thing it said\x1b]0;title\x07\n")
+
+    listed = loracle("runs", "--runs", "runs")
+    assert "died" in next(line for line in listed.stdout.splitlines() if run.name in line)
+    seen = loracle("attach", run.path)
+    assert seen.returncode == 4
+    assert "died unexpectedly" in seen.stderr
+    assert "the last thing it said" in seen.stderr
+    assert "\x1b" not in seen.stdout + seen.stderr
+    assert f"from the newest intact checkpoint: loracle resume {run.name}" in " ".join(seen.stderr.split())
+
+    moved = RunDirectory(tmp_path / "another place" / run.name)
+    moved.path.parent.mkdir()
+    run.path.rename(moved.path)
+    half = moved.scores / ".before.json.4194305-7"
+    half.write_text("{")
+    done = loracle("resume", moved.path)
+    assert done.returncode == 0, done.stderr
+    assert not half.exists(), "of a worker that is no more"
+    begun = [e for e in read_events(moved.events) if e["kind"] == "run"][-1]
+    assert begun["resumed_from"] % (begun["total_steps"] / plan.epochs) != 0, "the checkpoint should lie inside an epoch"
+    assert 0 < begun["resumed_from"] < begun["total_steps"]
+    assert begun["resume"] == "exact"
+    assert weights(moved) == weights(undisturbed)
+    assert moved.state().losses == undisturbed.state().losses
+    same = ("scores", "gains", "best_step", "steps", "validation")
+    first, second = (r.report() or {} for r in (undisturbed, moved))
+    for report in (first, second):
+        for score in report["validation"]:
+            score.pop("seconds", None)
+    assert {k: second[k] for k in same if k != "validation"} == {k: first[k] for k in same if k != "validation"}
+    assert second["validation"][-7:][-1] == first["validation"][-1]

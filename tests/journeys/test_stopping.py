@@ -78,18 +78,25 @@ def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
     step = run.state().step
     assert run.state().checkpoint == step
 
-    again = start_loracle("resume", "last", "--runs", "runs")
-    wait(run, lambda state: state.status == "running" and state.step > step + 2)
-    assert loracle("stop", "last", "--now", "--runs", "runs").returncode == 0
-    code, errors = ended(again)
-    assert code == 5, errors
-    assert "Traceback" not in errors
-
     idle = loracle("stop", "last", "--runs", "runs")
     assert idle.returncode == 2
     assert "is not running (it is stopped)" in idle.stderr
     listed = loracle("runs", "--runs", "runs")
     assert "stopped" in listed.stdout
+
+
+@pytest.mark.faults
+def test_a_run_is_stopped_at_once(
+    tiny: Path, make_plan: Callable[..., Plan], start: Callable[[Plan], RunDirectory], start_loracle: Background,
+    loracle: Command, wait: Wait,
+) -> None:  # fmt: skip
+    run = start(make_plan(tiny, epochs=400, evaluations=40))
+    wait(run, lambda state: state.checkpoint is not None)
+    viewer = start_loracle("attach", run.path)
+    assert loracle("stop", run.path, "--now").returncode == 0
+    code, errors = ended(viewer)
+    assert code == 5, errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.faults
