@@ -23,7 +23,7 @@ test: $(INSTALLED)  ## everything a change must pass; types are checked beside t
 
 suite: export PYTHONDONTWRITEBYTECODE =  # compiled once, not at each of the hundreds of starts that the tests make
 suite: $(INSTALLED)
-	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder tests/journeys tests/engine/worker tests
+	$(BIN)/pytest -m "not faults" -n 3 --dist loadfile --no-loadscope-reorder tests/journeys tests/engine tests/recommender tests/tui tests/test_imports.py
 
 test-faults: $(INSTALLED)  ## long fault matrices, and other examples of what holds for any
 	$(BIN)/pytest -m "faults or hypothesis" --hypothesis-profile=chance
