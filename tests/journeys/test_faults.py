@@ -46,11 +46,11 @@ def worker(run: RunDirectory, limit: Callable[[], None] | None = None) -> subpro
 
 @pytest.fixture(scope="session")
 def long_plan(tiny: Path, make_plan: MakePlan) -> Callable[[str], Plan]:
-    """With dropout; 36 steps, of which every fourth or so is saved."""
+    """With dropout; 36 steps of several micro-batches, of which every fourth or so is saved."""
 
     def of(method: str) -> Plan:
         extras: dict[str, Any] = {"dora": True, "rslora": True, "lora_plus_ratio": 8.0} if method == "lora" else {}
-        return make_plan(tiny, method, epochs=3.0, evaluations=9, **extras)
+        return make_plan(tiny, method, epochs=3.0, evaluations=9, token_budget=256, **extras)
 
     return of
 
