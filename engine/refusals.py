@@ -50,15 +50,7 @@ def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: b
         Refused: it cannot run, or runs against advice without `anyway`.
     """
     name = METHOD_NAMES[chosen.method]
-    about = [r for r in recommendation.reasons if r.code.startswith("G")]
-    hopeless = next((r for r in about if r.code in PHYSICS), None)
-    if hopeless is not None:
-        raise Refused(hopeless.text)
-    overrides = []
-    if recommendation.verdict == "not_yet":
-        overrides += [f"{r.code}: {r.text}" for r in about]
-        if not anyway:
-            raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it regardless."))
+    overrides = check_gates(recommendation, anyway=anyway)
     if not chosen.fits:
         why = [r.text for r in recommendation.reasons if r.code == chosen.removed_by and r.facts.get("method", name) == name]
         overrides += [f"{chosen.removed_by}: {w}" for w in why]
@@ -71,6 +63,23 @@ def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: b
     if not overrides and recommendation.verdict in METHODS and chosen.method != recommendation.verdict:
         overrides.append(f"{name} instead of the recommended {METHOD_NAMES[recommendation.verdict]}")
     return overrides
+
+
+def check_gates(recommendation: Recommendation, *, anyway: bool) -> list[str]:
+    """The part of that advice that no memory or time would change, so that it can be told before any is counted.
+
+    Raises:
+        Refused: it cannot be set aside, or `anyway` was not said.
+    """
+    about = [r for r in recommendation.reasons if r.code.startswith("G")]
+    hopeless = next((r for r in about if r.code in PHYSICS), None)
+    if hopeless is not None:
+        raise Refused(hopeless.text)
+    if recommendation.verdict != "not_yet":
+        return []
+    if not anyway:
+        raise Refused(_joined([r.text for r in about], recommendation.instead, "--anyway runs it regardless."))
+    return [f"{r.code}: {r.text}" for r in about]
 
 
 def _near(chosen: Candidate) -> bool:

@@ -65,10 +65,11 @@ def calibrate(given: argparse.Namespace) -> int:
     screen = Screen()
     if found["busy"]:
         screen.print(_("Something else is using this machine now: the speeds below are too low and were not kept."))
-    for name, value in _flat(found).items():
-        was = _flat(before or {}).get(name)
+    known = _measured(before or {})
+    for name, value in _measured(found).items():
+        was = known.get(name)
         words = _("{name}: {value} (was {was})") if was not in (None, value) else _("{name}: {value}")
-        screen.print(words.format(name=name, value=_told(value), was=_told(was)))
+        screen.print(words.format(name=name, value=value, was=was))
     for method, apart in unlike.items():
         words = _("The last three {method} runs differ by {apart} in memory; above {most} nothing is learned from them.")
         screen.print(words.format(method=method, apart=_percent(apart), most=_percent(calibration.SPREAD)))
@@ -99,14 +100,16 @@ def _report(run: RunDirectory) -> dict[str, Any]:
         return {}
 
 
-def _flat(found: dict[str, Any]) -> dict[str, Any]:
-    rates = {f"matmul_{name}": value for name, value in (found.get("matmul_flops") or {}).items()}
-    other = ("matmul_flops", "busy", *calibration.OF_PREDICTIONS)
-    return {name: value for name, value in found.items() if name not in other} | rates
-
-
-def _told(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+def _measured(found: dict[str, Any]) -> dict[str, str]:
+    """What was measured, in words."""
+    told = {_("Device"): found.get("name"), "torch": found.get("torch")}
+    if found.get("bandwidth"):
+        told[_("Copying in memory")] = f"{found['bandwidth'] / 1e9:.3g} GB/s"
+    for kind, speed in (found.get("matmul_flops") or {}).items():
+        told[_("Matrix products in {precision}").format(precision=kind)] = f"{speed / 1e9:.3g} Gflop/s"
+    if found.get("context"):
+        told[_("Held beside torch's memory")] = size(found["context"])
+    return {name: value for name, value in told.items() if value is not None}
 
 
 def _facts(given: argparse.Namespace) -> Facts:

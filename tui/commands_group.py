@@ -14,10 +14,12 @@ from engine import groups, pilot_course, runs
 from engine import pilot as piloting
 from engine.groups import Group, Task
 from engine.new_run import check_root
+from engine.refusals import check_gates
 from engine.rundir import RunDirectory
 from engine.text import json_line
 from recommender.decide import recommend
 from recommender.errors import Exit, InputError, Refused
+from recommender.facts import Facts
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.endings import leaves_at_once
@@ -35,7 +37,7 @@ def compare(given: argparse.Namespace) -> int:
     from tui.looking import look_at
 
     _check_root(given)
-    look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}))
+    look = look_at(argparse.Namespace(**vars(given) | {"methods": given.methods or METHODS}), partial(_check_gates, given))
     look.trace()
     advice = recommend(look.facts)
     plans = comparing.plans(
@@ -64,7 +66,7 @@ def pilot(given: argparse.Namespace) -> int:
     from tui.looking import look_at
 
     _check_root(given)
-    look = look_at(given)
+    look = look_at(given, partial(_check_gates, given))
     look.trace()
     advice = recommend(look.facts)
     wanted = piloting.planned(
@@ -101,6 +103,11 @@ def pilot(given: argparse.Namespace) -> int:
 def _check_root(given: argparse.Namespace) -> None:
     if not given.dry_run:
         check_root(runs.runs_root(given.runs))
+
+
+def _check_gates(given: argparse.Namespace, found: Facts) -> None:
+    """What would be refused anyhow is, before bf16 is tried and steps are counted."""
+    check_gates(recommend(found), anyway=given.anyway)
 
 
 def attach(group: Group, given: argparse.Namespace) -> int:

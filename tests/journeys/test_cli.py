@@ -64,6 +64,19 @@ def test_auto_trains_each_method_for_real_and_answers_in_json(loracle: Command, 
     assert ("model.safetensors" if method == "full" else "adapter_model.safetensors") in names
 
 
+@pytest.mark.parametrize("command", ["compare", "pilot"])
+def test_a_group_that_would_be_wasted_is_refused_before_anything_is_tried_or_counted(
+    loracle_here: Command, tiny: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def tried(facts: object) -> None:
+        pytest.fail("bf16 was tried")
+
+    monkeypatch.setattr("engine.prediction.trial.with_trial", tried)
+    done = loracle_here(command, "--model", tiny, "--data", TRAIN, "--train-rows", "60")
+    assert done.returncode == 3
+    assert "--anyway runs it regardless" in plain(done.stderr)
+
+
 @pytest.mark.parametrize("dry", [True, False])
 def test_too_few_rows_are_refused_with_what_to_do_instead(loracle_here: Command, tmp_path: Path, dry: bool) -> None:
     done = loracle_here("--auto", *SITUATION, "--train-rows", "60", *(["--dry-run"] if dry else []))
