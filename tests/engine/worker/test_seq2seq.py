@@ -95,7 +95,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(tiny_t5: Path, rows_file
     same_as_uncut(task, model, rows, 60, expected, 1e-4)
 
 
-@pytest.mark.parametrize("method", ["full", "lora", "qlora"])
+@pytest.mark.parametrize("method", ["full", pytest.param("lora", marks=pytest.mark.faults), "qlora"])
 def test_a_run_from_plan_to_a_model_that_its_card_loads(
     tiny_t5: Path,
     rows_file: str,

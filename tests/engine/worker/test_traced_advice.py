@@ -76,7 +76,7 @@ def test_the_traced_step_replaces_the_formula_and_scales_its_neighbours(facts: F
     assert place(traced, shape, half).peak > 1.5 * place(facts, shape, half).peak
 
 
-@pytest.mark.parametrize("last", [2, 6])
+@pytest.mark.parametrize("last", [2, pytest.param(6, marks=pytest.mark.faults)])
 def test_last_layers_are_counted_however_many_they_are(facts: Facts, last: int) -> None:
     """Two shallow models tell a deep one only where they have as many layers as are trained."""
     deep = facts.model.model_copy(update={"config": CONFIG | {"num_hidden_layers": 8}, "layers": 8, "parameters": 510_000})
@@ -144,8 +144,8 @@ T5 = {
         ("cpu", LLAMA, "chat", "lora", "bf16-mixed", True),  # attention by tiles
         ("cpu", LLAMA | {"vocab_size": 49_152}, "chat", "full", "fp32", False),  # pieces of the loss, each by what a cache holds
         ("cuda", LLAMA, "chat", "qlora", "fp32", False),
-        ("cpu", LLAMA, "preference", "full", "fp32", False),
-        ("cuda", T5, "seq2seq", "lora", "fp32", False),
+        pytest.param("cpu", LLAMA, "preference", "full", "fp32", False, marks=pytest.mark.faults),
+        pytest.param("cuda", T5, "seq2seq", "lora", "fp32", False, marks=pytest.mark.faults),
         ("cpu", T5 | {"dropout_rate": 0.0}, "seq2seq", "full", "fp32", False),  # its bias is learned
     ],
 )
