@@ -199,3 +199,8 @@ T5GEMMA2_270M = {
     },
     "decoder": _T5GEMMA2_TEXT,
 }  # fmt: skip
+BANGLABERT = {
+    "model_type": "electra", "vocab_size": 32000, "embedding_size": 768, "hidden_size": 768, "num_hidden_layers": 12,
+    "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2,
+    "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
+}  # fmt: skip
