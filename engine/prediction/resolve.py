@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from engine.prediction import library
+from engine.prediction.cards import known_of
 from engine.prediction.contradictory import check
 from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
@@ -100,22 +101,52 @@ GROUPED = (4, 54)
 OLDER = {"opt", "gpt_neox", "gpt2"}
 """Types of models whose attention kept more (`older.py`) before the version of transformers that follows."""
 TODAYS = (4, 48)
+SDPA = (4, 36)
+"""The first version of transformers that gives torch's attention anything by itself."""
+SDPA_SINCE = {
+    "mistral": (4, 37), "mixtral": (4, 37), "phi": (4, 39), "stablelm": (4, 39), "bert": (4, 41), "gpt2": (4, 42),
+    "gpt_neox": (4, 42), "roberta": (4, 45), "xlm-roberta": (4, 45), "xlm-roberta-xl": (4, 45), "camembert": (4, 45),
+    "albert": (4, 45), "biogpt": (4, 45), "phi3": (4, 45), "mbart": (4, 45), "m2m_100": (4, 45), "distilbert": (4, 46),
+    "opt": (4, 46), "pegasus": (4, 53), "marian": (4, 53), "blenderbot": (4, 53), "blenderbot-small": (4, 53),
+    "plbart": (4, 53), "persimmon": (4, 53), "esm": (4, 56), "electra": (5, 0), "ernie": (5, 0), "mobilebert": (5, 0),
+    "xmod": (5, 0), "bert-generation": (5, 0), "t5": (5, 14), "mt5": (5, 14), "umt5": (5, 14), "ctrl": (5, 14),
+}  # fmt: skip
+"""The same for types of models that it was taught later: the first version whose file of the model has `_supports_sdpa = True`,
+of all from 4.36 to 5.15. Before that they write all scores out (eager), whatever is not asked for."""
 
 
 def _take_attention(choices: _Open, facts: Facts) -> None:
     step = choices.step
-    if step.attention in (None, "efficient", "math"):  # FlashAttention 2 has known groups for longer
+    since = SDPA_SINCE.get(str((facts.model.config or {}).get("model_type")), SDPA)
+    if written_out := step.attention is None and step.transformers is not None and version_of(step.transformers) < since:
+        choices.found["attention"] = "eager"
+    elif step.attention in (None, "efficient", "math"):  # FlashAttention 2 has known groups for longer
         if step.transformers is not None:
             choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
         elif not step.padded and _has_groups(facts.model.config or {}):
             choices.take("keys_repeated", False, True)
+        if step.padded and _masks_help(step, facts):
+            choices.others["padded"] = {"padded": False}
     if (facts.model.config or {}).get("model_type") in OLDER:
         told, own = step.transformers, step.loss == "chunked"  # which is the engine's loss, beside what is installed
         choices.take("older_attention", told is not None and version_of(told) < TODAYS, None if told or own else True)
-    if step.attention is None:
+    if step.attention is None and not written_out:
         choices.assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
         choices.others["attention"] = {"attention": None}
+
+
+def _masks_help(step: TrainingStep, facts: Facts) -> bool:
+    """Whether a batch of the same run without any padding keeps more. It has no mask (masking_utils.py,
+    `_ignore_causal_mask_sdpa`), so that grouped keys and values stay as they are, which only flash attention takes; and that is
+    for 16 bit and cards since Ampere. Else all scores are written out (math)."""
+    if step.loss == "chunked" or step.attention == "math" or facts.machine.backend != "cuda":
+        return False
+    if step.transformers is not None and version_of(step.transformers) < GROUPED:
+        return False
+    narrow = (step.autocast not in (None, "float32") or step.base_dtype in ("bfloat16", "float16")) and not _narrows(step)
+    flash = narrow and known_of(facts.machine)[0].capability >= (8, 0)
+    return _has_groups(facts.model.config or {}) and not flash
 
 
 def _has_groups(config: dict[str, Any]) -> bool:

@@ -51,6 +51,9 @@ def estimate(facts: Facts) -> dict[str, Any]:
     card = card._replace(onednn=_may_copy(card, answer.step) and is_here(facts.machine) and products.fastest() == "onednn")
     one = _predicted(content, answer.step, card, facts)
     (low, high), (reserved_low, reserved_high) = _left_open(one, answer, card, facts)
+    device = facts.machine.device
+    if not known and (device is None or device.compute_capability is None):
+        high, reserved_high = high + spans.unnamed(card), reserved_high + spans.unnamed(card)
     several = answer.step.devices > 1
     allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
     reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
@@ -59,11 +62,11 @@ def estimate(facts: Facts) -> dict[str, Any]:
     if card.kind == "cuda":
         reserved = spans.limited(reserved, allocated, spans.free(facts.machine), context)
     text = models.config_of(content).get_text_config()
-    device = {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)}
+    held = {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)}
     if card.kind == "cuda":
         gradients = one.parts_by_phase["optimizer"].get("gradients", 0)
         most = answer.others.get("embeddings_in_fp32", answer.step)
-        device = spans.with_paged(device, most, gradients, _table(text), spans.free(facts.machine))
+        held = spans.with_paged(held, most, gradients, _table(text), spans.free(facts.machine))
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
     if everywhere and experts_of(text)[1]:
@@ -72,7 +75,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
     return {
         "allocated": allocated,
         "reserved": reserved,
-        "device": device,
+        "device": held,
         "phases": one.phases,
         "parts": one.parts,
         "parts_by_phase": one.parts_by_phase,

@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.prediction.resolve import version_of
 from engine.worker.tracing import models
-from engine.worker.tracing.kernels import BLACKWELL, WORKSPACE_ELSEWHERE, Card
+from engine.worker.tracing.kernels import BLACKWELL, WORKSPACE, WORKSPACE_ELSEWHERE, Card
 from recommender.facts import Machine
 from recommender.step import TrainingStep
 
@@ -38,6 +38,12 @@ def before(card: Card, step: TrainingStep) -> int:
     """Bytes that a loop of someone else's may take less because its torch, which is not said, is one before 2.12: the workspaces
     of two threads (`kernels.BLACKWELL`)."""
     return 2 * (card.workspace - WORKSPACE_ELSEWHERE) if card.capability[0] in BLACKWELL and step.torch is None else 0
+
+
+def unnamed(card: Card) -> int:
+    """Bytes that a step may take more because its card, which is not said or not known, is one with larger workspaces: those of
+    two threads (`kernels.WORKSPACE`)."""
+    return 2 * (max(WORKSPACE.values()) - card.workspace) if card.kind == "cuda" else 0
 
 
 def with_paged(device: dict[str, int], step: TrainingStep, gradients: int, table: int, free: int | None) -> dict[str, int]:

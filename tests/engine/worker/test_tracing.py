@@ -111,7 +111,10 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, masked_lm, autocast": {"head": "masked_lm", "autocast": "bfloat16"},
     "fused loss of logits": {"loss": "fused", "kernels": "usual", "outputs_held": True},
     "own, lora, two micro-batches": {
-        "method": "lora", "lora_dropout": 0.1, "loss": "chunked", "gradient_accumulation_steps": 2,
+        "method": "lora",
+        "lora_dropout": 0.1,
+        "loss": "chunked",
+        "gradient_accumulation_steps": 2,
     },
     "own, bert": {"head": "classification", "loss": "chunked", "padded": True},
     "t5, qlora": {"method": "qlora", "target_length": 16},
@@ -712,6 +715,52 @@ def test_up_to_4_53_keys_and_values_were_repeated_before_attention() -> None:
         for s in (step, step.model_copy(update={"keys_repeated": True}))
     )
     assert repeated - shared == 2 * 3 * 4 * 128 * 32 * 2  # keys and values, layers, rows, tokens, what is doubled, bytes
+
+
+def test_a_card_that_is_not_known_may_have_larger_workspaces() -> None:
+    def high(**device: Any) -> int:
+        machine = {"backend": "cuda", "devices": [{"memory_total": 80 * 10**9} | device]}
+        step = step_of(padded=False).model_dump()
+        found = estimate(
+            Facts.model_validate({"machine": machine, "model": {"config": BERT}, "step": step | {"head": "masked_lm"}})
+        )
+        return int(found["allocated"]["high"])
+
+    assert high() - high(name="NVIDIA A100-SXM4-80GB") == pytest.approx(
+        2 * (32 * kernels.MIB - kernels.WORKSPACE_ELSEWHERE), rel=0.02
+    )
+    assert high(compute_capability=(8, 0)) == high(name="NVIDIA A100-SXM4-80GB"), "of which the capability is known"
+
+
+def test_a_batch_without_padding_has_no_mask_and_may_keep_all_scores() -> None:
+    def tried(card: str, config: dict[str, Any] = LLAMA, **more: Any) -> bool:
+        step = step_of(base_dtype="float16", attention=None, length=128, padded=True, transformers="5.0").model_copy(update=more)
+        machine = {"backend": "cuda", "devices": [{"name": card, "memory_total": 16 * 10**9}]}
+        facts = Facts.model_validate({"machine": machine, "model": {"config": config}, "step": step.model_dump()})
+        other = resolved(facts).others.get("padded")
+        return other is not None and other.padded is False
+
+    assert tried("Tesla T4")
+    assert tried("NVIDIA A100-SXM4-80GB", base_dtype="float32"), "no flash attention in fp32"
+    assert not tried("NVIDIA A100-SXM4-80GB")
+    assert not tried("Tesla T4", LLAMA | {"num_key_value_heads": 4})
+    assert not tried("Tesla T4", transformers="4.53.3"), "which repeated them in every version"
+    assert not tried("Tesla T4", loss="chunked"), "the engine's own loop"
+
+
+@pytest.mark.parametrize(
+    ("kind", "last", "first"),
+    [("bert", "4.40.2", "4.41.0"), ("electra", "4.57.3", "5.0.0"), ("t5", "5.13.0", "5.14.0"), ("llama", "4.35.2", "4.36.0")],
+)
+def test_before_a_model_knew_sdpa_it_wrote_all_scores_out(kind: str, last: str, first: str) -> None:
+    def taken(transformers: str | None, **more: Any) -> str | None:
+        step = step_of(attention=None, transformers=transformers).model_copy(update=more)
+        return resolved(
+            Facts.model_validate({"model": {"config": {"model_type": kind}}, "step": step.model_dump()})
+        ).step.attention
+
+    assert (taken(last), taken(first), taken(None)) == ("eager", None, None)
+    assert taken(last, attention="efficient") == "efficient", "which was said"
 
 
 @pytest.mark.parametrize(("loss", "each"), [("as_is", 6), ("sum", 2), ("plain", 12)])
