@@ -30,6 +30,10 @@ BY_NAME = {NAMES.index("kept"), NAMES.index("piece")}
 """Sizes of blocks that say themselves how they grow (`tiled.summed`)."""
 
 
+class ReadUnlike(Unlike):
+    """Already what a forward pass makes differs, and so it would with more or less of the text learned."""
+
+
 def neighbours(first: Sizes, ways: Ways, longest: int, together: int, in_cache: int) -> Iterator[Sizes]:
     """Sizes near `first` that take the same way, at which bytes tell what they are a product of.
 
@@ -166,7 +170,7 @@ def _small(first: list[Segment], second: list[Segment]) -> Iterator[tuple[set[in
     for a, b in zip(first, second, strict=True):
         least = next((n for n in LEAST if _made(a, n) == _made(b, n)), None)
         if least is None:
-            raise Unlike(f"in {a.phase}")
+            raise (ReadUnlike if a.phase.endswith("forward") else Unlike)(f"in {a.phase}")
         yield tuple({e.number for e in segment.events if 0 <= e.size < least} for segment in (a, b))  # type: ignore[misc]
 
 

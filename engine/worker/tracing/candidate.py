@@ -162,9 +162,15 @@ class CandidateStep:
         here = self._here()
         together, in_cache = 2 if self._one["task"] == "preference" else 1, self._in_cache if self._card.kind == "cpu" else 0
         near = sizes.neighbours(here, self.ways, self._longest, together, in_cache)
+        unlike = set[Sizes]()
         for other, _ in zip(near, range(TRIED), strict=False):
+            if (read := other._replace(learned=0, chunk=0)) in unlike:
+                continue
             try:
                 found = sizes.with_terms(segments, self._traced(layers, other).segments, (here, other))
+            except sizes.ReadUnlike:
+                unlike.add(read)
+                continue
             except Unlike:
                 continue
             self.grows = here

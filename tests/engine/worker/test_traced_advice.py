@@ -11,14 +11,15 @@ from engine.inspection.cache import remembered
 from engine.prediction import sizes
 from engine.prediction.ask import TRACES
 from engine.prediction.candidates import _wanted
+from engine.worker.tracing import candidate, pieces
 from engine.worker.tracing import candidates as traces
-from engine.worker.tracing import pieces
 from engine.worker.tracing.answer import answer
 from engine.worker.tracing.candidate import CandidateStep
 from engine.worker.tracing.candidates import candidates
 from engine.worker.tracing.made_rows import made_batch
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.timed import Calls
+from engine.worker.tracing.trace import trace
 from recommender import fitted, tiles
 from recommender.decide import recommend
 from recommender.facts import Facts
@@ -221,6 +222,19 @@ def test_what_a_wholly_learned_text_takes_follows_from_the_terms_of_one_trace(fa
     assert followed["high"] > 1.02 * followed["peak"]
     for end in ("high", "most"):
         assert followed[end] == pytest.approx(traced[end], rel=0.003)
+
+
+def test_what_a_neighbour_reads_otherwise_it_does_however_much_is_learned(facts: Facts) -> None:
+    """A single row has no neighbour of one row, and two lie otherwise in memory: each further try was a trace, of seconds."""
+    machine = facts.machine.model_copy(update={"backend": "cpu", "devices": ()})
+    data = {"task": "chat", "tokens_total": 1000, "trained_tokens": 500}
+    known = Facts.model_validate({"machine": machine.model_dump(), "model": {"config": LLAMA}, "data": data})
+    one = {"method": "full", "task": "chat", "settings": {"token_budget": 4096, "precision": "fp32", "max_length": 304},
+           "rows": 1, "length": 297, "pieces": 1, "labels": 2, "fit": True}  # fmt: skip
+    with patch.object(candidate, "trace", wraps=trace) as traced:
+        found = candidates(known, [one])["steps"]["full"]
+    assert "fit" not in found
+    assert traced.call_count == 3  # its own size, a neighbour, and all of the text learned
 
 
 def test_a_plan_that_was_edited_is_told_from_the_fit_and_says_how_far_it_may_be_off(facts: Facts) -> None:
