@@ -241,6 +241,11 @@ _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     "bitsandbytes.gemm_4bit.default": _four_bit,
     "bitsandbytes.gemv_4bit.default": _four_bit,
     str(_GROUPED): lambda args: _grouped_flops(*args[:2]),
+    # torch's table has the next four, and takes a tenth of a trace to describe what it is given.
+    "aten.mm.default": lambda args: 2 * args[0].numel() * args[1].shape[1],
+    "aten.addmm.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
+    "aten.bmm.default": lambda args: 2 * args[0].numel() * args[1].shape[2],
+    "aten.baddbmm.default": lambda args: 2 * args[1].numel() * args[2].shape[2],
     "aten.addmm_.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
     # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
     "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],

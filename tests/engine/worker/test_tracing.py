@@ -7,6 +7,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
+from torch.utils.flop_counter import flop_registry
 from transformers import BertConfig, BertForSequenceClassification, Trainer, TrainingArguments
 
 from engine.prediction.allocator import Unpooled
@@ -948,6 +949,14 @@ def test_maps_in_4_bit_and_attention_end_to_end_cost_the_arithmetic_that_others_
     gpu, cpu = Card(), Card("cpu")
     assert counted("qlora", gpu) == pytest.approx(counted("lora", gpu), rel=0.05)
     assert counted("lora", gpu) > 0.95 * counted("lora", cpu)  # which leaves out what a token does not see
+
+
+def test_products_have_the_arithmetic_of_torchs_own_table() -> None:
+    a, b, c = (torch.empty(size, device="meta") for size in ((3, 5, 7), (3, 7, 11), (3, 5, 11)))
+    aten = torch.ops.aten
+    given = {aten.mm: (a[0], b[0]), aten.addmm: (c[0], a[0], b[0]), aten.bmm: (a, b), aten.baddbmm: (c, a, b)}
+    for operation, args in given.items():
+        assert shapes.flops_of(operation.default, args, {}, operation(*args)) == flop_registry[operation](*args, out_val=c)
 
 
 @pytest.mark.parametrize(
