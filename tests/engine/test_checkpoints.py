@@ -117,6 +117,7 @@ def test_every_file_is_on_the_disk_before_the_manifest_says_so(tmp_path: Path, m
     """A power cut keeps a name and forgets what was not flushed."""
     folder, flushed, replace, fsync = save(tmp_path, 3, seal=False), list[int](), os.replace, os.fsync
     before: set[int] = set()
+    held: dict[int, int] = {}
 
     def named(one: Path, other: Path) -> None:
         before.update(flushed)
@@ -124,6 +125,7 @@ def test_every_file_is_on_the_disk_before_the_manifest_says_so(tmp_path: Path, m
 
     def flush(file: int) -> None:
         flushed.append(os.fstat(file).st_ino)
+        held[flushed[-1]] = os.fstat(file).st_size
         fsync(file)
 
     monkeypatch.setattr(os, "fsync", flush)
@@ -131,6 +133,8 @@ def test_every_file_is_on_the_disk_before_the_manifest_says_so(tmp_path: Path, m
     checkpoints.seal(folder)
     assert before >= {(folder / name).stat().st_ino for name in FILES}
     assert flushed[-1] == tmp_path.stat().st_ino, "and the folder's own name"
+    manifest = (folder / checkpoints.MANIFEST).stat()
+    assert held[manifest.st_ino] == manifest.st_size, "and nothing of it is still in the program's own memory"
 
 
 def test_killed_at_any_moment_of_saving_there_is_a_sound_checkpoint(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def test_a_line_no_writer_makes_is_skipped_whatever_its_size(log: Path) -> None:
     for _ in range(20):
         seen += tail.poll(max_bytes=MAX_LINE // 2)
     assert [e["kind"] for e in seen] == ["run", "end"]
+    write(log, "step")
+    assert [e["kind"] for e in tail.poll()] == ["step"], "nor is what comes after it"
     log.write_bytes(b"x" * (2 * MAX_LINE) + b'{"seq": 9, "kind": "end"}\n')
     tail = EventTail(log)
     assert not any(tail.poll(max_bytes=MAX_LINE) for _ in range(4)), "whatever its end looks like"

@@ -156,6 +156,11 @@ def test_what_cannot_fit_is_refused_whoever_insists() -> None:
         with pytest.raises(Refused) as refused:
             plan_for(advice, model, data, method="full", anyway=anyway)
         assert refused.value.message.count("far too little") == 1, "of the method that was asked for"
+    near = situation(machine=tight | {"ram_available": 14 * 10**8})
+    with pytest.raises(Refused):
+        plan_for(*near, method="full")
+    (against,) = plan_for(*near, method="full", anyway=True).overrides  # the estimate's lower end would fit
+    assert against.startswith("does_not_fit: ")
 
 
 def test_who_insists_on_few_rows_hears_what_really_stands_in_the_way() -> None:
@@ -186,14 +191,21 @@ def test_a_persons_plan_is_completed_and_checked(monkeypatch: pytest.MonkeyPatch
     turned = content["data"] | {"labels": ["pos", "neg"]}
     assert completed(Plan.model_validate(content | {"data": turned})).plan.data.labels == ["pos", "neg"], "their own order"
 
+    monkeypatch.setattr("engine.refusals.adamw_8bit_works", lambda machine: False)
     for changed, told in (
+        ({"optimizer": "adamw_8bit"}, "optimizer adamw_8bit does not run on this machine"),
         ({"data": content["data"] | {"train_fingerprint": "0" * 64}}, "a.csv has changed"),
         ({"data": content["data"] | {"eval_fingerprint": "0" * 64}}, "b.csv has changed"),
         ({"model": {"id": "x", "fingerprint": "0" * 64}}, "is not the model that the plan was made for"),
         ({"max_length": 100_000}, "reads 512 tokens at most"),
     ):
-        with pytest.raises(InputError, match=told):
+        with pytest.raises((InputError, Refused), match=told):
             completed(Plan.model_validate(content | changed))
+    for there, told in (({"disk_free": 10**6}, "Free some space, or use --runs"), ({"ram_available": 10**8}, "Lower max_length")):
+        machine = Facts.model_validate(FACTS).machine.model_copy(update={"backend": "cpu", "devices": ()} | there)
+        monkeypatch.setattr(planning, "inspect_machine", lambda runs, try_nf4, machine=machine: machine)
+        with pytest.raises(Refused, match=told):
+            completed(Plan.model_validate(content))
 
 
 def test_a_plans_own_step_is_counted_before_it_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,6 +220,8 @@ def test_a_run_whose_worker_died_without_a_word_is_dead(run: RunDirectory, monke
     with run.log.open("a") as log:
         log.write(BEGUN_ANEW)
     assert run.last_words() == "", "what an earlier worker said is no word of this one"
+    run.log.unlink()
+    assert run.last_words() == ""
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=LEAST_DISK - 1))
     assert run.likely_death() == "disk"
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_RDONLY))
