@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.contradictions import check_here, check_rows, plan_of_settings
+from engine.contradictions import check_here, check_rows, plan_of_settings, with_what_follows
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Machine, ModelFacts, Truncation
 from recommender.recommendation import Method
@@ -31,6 +31,10 @@ def test_what_no_plan_can_have_is_told_at_once(assignments: list[str], method: M
 def test_what_some_plan_can_have_passes_and_brings_along_what_it_needs() -> None:
     assert plan_of_settings(["pissa=true"]).dropout == 0
     assert plan_of_settings(["compile=true"]).kernels == "torch"
+    assert with_what_follows({"compile": False, "kernels": "liger"}, ["compile=false"])["kernels"] == "liger"
+    for kernels, compiled in (("liger", False), ("torch", True)):
+        assert with_what_follows({"compile": True, "kernels": kernels}, [f"kernels={kernels}"])["compile"] is compiled
+    assert with_what_follows({"trained": "all", "last_layers": 2}, ["trained=all"])["last_layers"] is None
     assert plan_of_settings(["last_layers=3"]).trained == "last_layers"
     assert plan_of_settings(["trained=last_layers"], "full").last_layers == 2
     assert plan_of_settings(["adapter_dtype=bf16"], "lora").precision == "bf16-mixed"
@@ -52,6 +56,8 @@ OLD_CARD = {"backend": "cuda", "devices": [{"name": "T4", "memory_free": 16 * 10
         (["max_length=1024"], {}, "max_length is 1024, and tiny reads 512 tokens"),
         (["max_length=512"], {}, ""),
         (["pissa=true", "rank=512"], {}, "rank is 512, and tiny has layers of width 384"),
+        (["pissa=true", "rank=384"], {}, ""),
+        (["precision=bf16-mixed"], {"backend": "cuda", "devices": [{"bf16": False}]}, "this GPU has no bf16"),
         (["precision=fp16-mixed"], {}, "needs a GPU, and there is none"),
         (["precision=bf16-mixed"], OLD_CARD, "T4 has no bf16"),
         (["precision=fp16-mixed"], OLD_CARD, ""),
@@ -77,6 +83,7 @@ def test_the_narrowest_map_and_the_deeper_half_of_a_model_count() -> None:
     shared = ModelFacts.model_validate(SMALL | {"id": "tiny", "family": "decoder", "kv_heads": 2, "config": {}})
     with pytest.raises(InputError, match="rank is 128, and tiny has layers of width 64"):
         check_here(plan_of_settings(["pissa=true", "rank=128"]), shared)
+    check_here(plan_of_settings(["pissa=true", "rank=1024"]), ModelFacts(id="tiny"))  # of whose width nothing is known
     halves = ModelFacts.model_validate(SMALL | {"id": "tiny", "layers": 4, "decoder_layers": 6, "config": {}})
     check_here(plan_of_settings(["last_layers=6"]), halves)
 

@@ -1,12 +1,13 @@
 """The memory formula against measurements that others published (docs/method-guide.md, E10, E21, E23, E24, E31)."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from recommender.facts import Facts
-from recommender.footprint import Step, states, wide_moments
+from recommender.footprint import BESIDE_CHECKPOINT, SCORE_BYTES_CPU, Step, checkpoint_bytes, score_bytes, states, wide_moments
 from recommender.memory import LIBRARIES_ON_CPU, PROBE_ON_CPU, SLACK_HELD_APART, SLACK_ON_CPU, compared, place
 from recommender.shape import Shape, shape_of
 from recommender.traced import as_facts
@@ -116,9 +117,12 @@ def test_8_bit_adamw_keeps_the_moments_of_embeddings_in_fp32(model: dict[str, An
         return states(facts, shape, Step(method, "bf16-mixed", rank=8, optimizer="adamw_8bit", **step))["optimizer"]
 
     assert moments() == 2 * (shape.parameters - wide) + 8 * wide
+    eight: Any = SimpleNamespace(trained="all", optimizer="adamw_8bit", precision="bf16-mixed")
+    on_disk = checkpoint_bytes(shape, "full", shape.parameters, eight)
+    assert on_disk == 4 * shape.parameters + moments() + BESIDE_CHECKPOINT
     assert moments(trained="no_embeddings") == 2 * shape.linear_parameters
     assert moments("lora") == 2 * 8 * shape.adapter_parameters_per_rank
-    assert wide_moments(shape, "full", "all", "adamw") == 0
+    assert wide_moments(shape, "full", "all", "adamw") == wide_moments(shape, "lora", "all", "adamw_8bit") == 0
 
 
 def test_states_are_divided_among_devices_and_activations_are_not() -> None:
@@ -155,6 +159,16 @@ def test_what_bitsandbytes_imports_on_a_cpu_is_held_beside_the_counted_tensors()
     assert eight - apart == four - apart == 45_000_000
     # Attention of BERT keeps its scores: with adapters the heap comes apart, and five runs in full lay below what was said so.
     assert apart - plain == int(SLACK_HELD_APART[0] * 500_000_000) - int(SLACK_ON_CPU[0] * 500_000_000)
+
+
+def test_attention_keeps_its_scores_on_a_cpu_where_it_has_dropout() -> None:
+    def kept(model: dict[str, Any], **config: float) -> int:
+        facts, shape = situation(model | {"config": config}, devices=[])
+        cpu = facts.machine.model_copy(update={"backend": "cpu"})
+        return score_bytes(facts.model_copy(update={"machine": cpu}), shape, "fp32")
+
+    assert [kept(BERT), kept(BERT, attention_probs_dropout_prob=0.0)] == [SCORE_BYTES_CPU, 0]
+    assert [kept(LLAMA_1B), kept(LLAMA_1B, attention_dropout=0.1)] == [0, SCORE_BYTES_CPU]
 
 
 def on_a_cpu(task: str, **counted: Any) -> int:

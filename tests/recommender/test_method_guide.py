@@ -1,6 +1,7 @@
 """The method guide says what the program does."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,10 @@ from recommender import rates
 from recommender.catalogue import SENTENCES
 from recommender.evidence import POINT_RULES, SOURCES, PointRule
 from recommender.facts import DataFacts, Goal, ModelFacts
-from recommender.shape import shape_of, tuned_as_encoder
+from recommender.footprint import Step, activations, layer_bytes
+from recommender.recommendation import Method, Precision
+from recommender.shape import Shape, shape_of, tuned_as_encoder
+from tests.recommender.test_recommend import BERT, LLAMA_8B
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "method-guide.md").read_text(encoding="utf-8")
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in GUIDE.splitlines() if line.startswith("|")]
@@ -54,6 +58,34 @@ def test_rates_ranks_and_epochs_are_those_the_program_takes(cell: str) -> None:
 
 
 SIZES = (999, 9_999, 99_999, 1_000_000, 1_000_001)
+
+
+def test_a_layer_keeps_what_the_guide_says() -> None:
+    bert, llama = (shape_of(ModelFacts.model_validate(model)) for model in (BERT, LLAMA_8B))
+    sizes = {"H": "hidden", "I": "active_intermediate", "V": "key_value_width"}
+    precisions: dict[str, Precision] = {"mixed": "bf16-mixed", "in bf16": "bf16", "in fp32": "fp32"}
+    kinds: list[tuple[str, Shape, Method]] = [
+        ("Llama-like, full", llama, "full"), ("Llama-like, LoRA and QLoRA", llama, "lora"), ("BERT-like, full", bert, "full"),
+        ("BERT-like, adapters", bert, "lora"),
+    ]  # fmt: skip
+    for kind, shape, method in kinds:
+        (row,) = [r for r in ROWS if r[0] == kind]
+        for formula, precision in re.findall(r"([^,;]+\w) (mixed|in bf16|in fp32)", row[1]):
+            step = Step(method, precisions[precision], rank=8, micro_tokens=1)
+            terms = re.findall(r"(\d+)([HVIr])", formula)
+            told = sum(int(n) * (8 if name == "r" else getattr(shape, sizes[name])) for n, name in terms)
+            layer = layer_bytes(shape, step)
+            assert layer == told + 4 * shape.heads, (kind, precision)
+            outside = 24 * shape.hidden
+            assert activations(shape, step, 0) == layer * shape.layers + outside
+            few = [activations(shape, replace(step, trained="last_layers", last_layers=n), 0) - outside for n in (2, 99)]
+            assert few == [2 * layer, shape.layers * layer], "those below keep nothing"
+            stream = (2 if precision == "in bf16" or (method == "lora" and precision == "mixed") else 4) * shape.hidden
+            again = activations(shape, replace(step, gradient_checkpointing=True), 0)
+            assert again == stream * shape.layers + int(1.5 * layer) + outside
+    adapters = Step("lora", "bf16-mixed", rank=8)
+    masks = layer_bytes(llama, replace(adapters, dropout=0.1)) - layer_bytes(llama, adapters)
+    assert masks == 6 * llama.hidden + llama.active_intermediate
 
 
 def test_every_gate_and_every_dominance_rule_is_in_the_guide() -> None:

@@ -318,6 +318,10 @@ def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:
     """They are none of `rows`, and may lack a label as well as a text."""
     advice = advise(gpu(12), BERT, IMDB | {"rows": 900, "unique_rows": 900, "empty_rows": 901})
     assert advice.reasons[0].text == "901 rows have no text, or nothing to learn from it; only 900 can be used."
+    alike = {"classes": 1, "label_counts": [1000]}
+    unknown = {"label_counts": None, "rows": None, "unique_rows": None}
+    said = [advise(gpu(12), BERT, IMDB | alike | more).reasons[0].text for more in ({}, unknown)]
+    assert [text.partition(" the same")[0] for text in said] == ["All 1 000 rows have", "Every row has"]
 
 
 @pytest.mark.parametrize(
@@ -363,6 +367,8 @@ def test_too_few_rows_say_how_many_would_do_and_it_is_true() -> None:
     assert advise(gpu(12), BERT, few | {"rows": 128, "unique_rows": 128, "label_counts": [64, 64]}).verdict == "full"
     twice = advise(gpu(12), BERT, IMDB | {"rows": 400, "unique_rows": 200, "label_counts": [380, 20]})
     assert twice.would_change == ("Full fine-tuning, with at least 254 rows and 64 of every class.",), "a repeat is no row more"
+    scarce = IMDB | {"rows": 900, "unique_rows": 900, "label_counts": [850, 50]}
+    assert "`loracle compare --methods qlora`" in advise(gpu(10), LLAMA_8B, scarce).instead[1], "what runs here"
 
 
 def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> None:
@@ -447,6 +453,7 @@ def test_what_contradictions_leave_to_score_is_counted_in_rows_of_a_run(
     advice = advise(gpu(12), BERT, IMDB | data | {"conflict_share": conflicts})
     said = [w.text for w in advice.warnings if w.code == "contradictions"] + [r.text for r in advice.reasons if "G2" in r.code]
     assert f"above about {cap}" in said[0]
+    assert "above about 85%" in advise(gpu(12), BERT, IMDB | {"conflict_share": 0.3}).reasons[0].text, "where nobody counted so"
 
 
 def test_near_repeats_are_a_share_of_all_rows() -> None:
