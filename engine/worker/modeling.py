@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,7 +98,7 @@ def maybe_moved(name: str) -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        if not Path(name).is_absolute() or Path(name).exists():
+        if not os.path.isabs(name) or os.path.exists(name):  # `Path.exists` raises where a folder above is closed
             raise
         raise InputError(f"{error} If it lies elsewhere now, write that place into the run's plan.yaml.") from None
 

@@ -153,7 +153,8 @@ def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(
     tiny: Path, make_plan: MakePlan, begin: Begin, tmp_path: Path
 ) -> None:
     rows = {"train": str(tmp_path / "gone.csv"), "train_fingerprint": "0"}
-    for plan in (make_plan(tmp_path / "gone"), make_plan(tiny, data=rows)):
+    closed = tmp_path / ("x" * 300)  # cannot even be asked for, as what lies in a folder of another's
+    for plan in (make_plan(tmp_path / "gone"), make_plan(closed), make_plan(tiny, data=rows)):
         end = work(begin(plan))
         assert (end["status"], end["code"]) == ("refused", 2)
         assert end["cause"].endswith("If it lies elsewhere now, write that place into the run's plan.yaml.")
