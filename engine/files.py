@@ -33,9 +33,9 @@ def unpiped(path: Path) -> Path:
     """`path`, to be opened; of a named pipe nobody knows whether anybody will ever write into it.
 
     Raises:
-        OSError: it is one, or missing. What a shell's `<(...)` gives has its writer.
+        OSError: it is one, or missing. What a shell's `<(...)` gives has its writer: `/dev/fd/N`, of zsh `/proc/self/fd/N`.
     """
-    if stat.S_ISFIFO(path.stat().st_mode) and not path.is_relative_to("/dev"):
+    if stat.S_ISFIFO(path.stat().st_mode) and not str(path).startswith(("/dev/", "/proc/")):
         raise OSError(errno.EINVAL, "it is a named pipe, not a file", str(path))
     return path
 
