@@ -67,7 +67,7 @@ _OFTEN_USED: tuple[tuple[str, int], ...] = (
 """Parameters of much-used models whose names tell no size; the first part that a name contains counts."""
 
 
-_STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b|-(\d{1,3})[ABCQ]$", re.IGNORECASE)
+_STATED = re.compile(r"(\d{1,3}) ?G(?:i?B)\b|-(\d{1,3})[ABCQ](?:ME)?$", re.IGNORECASE)
 """`80GB` in `NVIDIA A100-SXM4-80GB`, and the part of a card that a virtual machine is given: `10C` in `GRID A100-10C`."""
 
 

@@ -166,7 +166,7 @@ def test_what_was_wished_for_is_named_where_it_decides(goal: dict[str, Any], sai
         ("NVIDIA T400", None),
         ("Quadro GV100", 32),
         ("GRID A100-10C", 10),
-        ("GRID A100-1-5C", 5),
+        ("GRID A100-1-5CME", 5),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None),
         ("NVIDIA GH200 480GB", None),
