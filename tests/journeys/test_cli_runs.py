@@ -25,9 +25,10 @@ from tests.conftest import plain, weights
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
 SHORT = (
-    "epochs=4", "effective_batch=32", "max_length=32", "evaluations=7", "early_stopping=false", "token_budget=1024",
+    "epochs=4", "effective_batch=32", "max_length=32", "evaluations=7", "early_stopping=false", "token_budget=500",
     "overrides=[]",
 )  # fmt: skip
+"""Of several micro-batches a step."""
 Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
 Start = Callable[[Plan], RunDirectory]

@@ -104,6 +104,17 @@ def test_whoever_asked_for_lines_attaches_with_lines(worker: Any, runs: Path, mo
     assert main(["attach", "last", "--runs", str(runs)]) == 5
 
 
+def test_a_stop_is_asked_for_as_it_was_typed(worker: Any, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worker.begin()
+    worker.steps(1, 3)
+    for flags, asked, said in (((), "stop", "after its current step"), (("--now",), "stop-now", "stops at once")):
+        assert main(["stop", "last", "--runs", str(runs), *flags]) == 0
+        assert said in capsys.readouterr().out
+        (request,) = worker.run.control.iterdir()
+        assert request.name == asked
+        request.unlink()
+
+
 def test_what_an_output_cannot_show_is_written_out_and_json_is_utf_8(
     make_run: Callable[..., Any], runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
