@@ -133,8 +133,7 @@ CELLS: dict[str, dict[str, Any]] = {
 
 
 MORE = (
-    "full, checkpointing", "bert, autocast", "bert, bf16", "bert, fp32 over bf16", "own, bert", "mixture, own lora",
-    "gpt2, qlora", "nemotron, autocast", "xlnet, autocast", "t5, classification",
+    "full, checkpointing", "bert, autocast", "bert, bf16", "own, bert", "mixture, own lora", "gpt2, qlora",
 )  # fmt: skip
 """Of whose parts each is in another cell too."""
 
