@@ -310,8 +310,8 @@ def test_a_real_limit_of_memory_lowers_the_budget_or_ends_the_run_in_a_sentence_
     most = least + room * 1_000_000
     code = worker(run, lambda: resource.setrlimit(resource.RLIMIT_DATA, (most, most))).returncode
     if code:
-        assert room == 60, "where that much more is free, it is enough"
         end = run.state().end or {}
+        assert room == 60, f"where that much more is free, it is enough: {end}"
         assert code in (3, 4)
         assert "emory" in end["cause"], end
         assert worker(run).returncode == 0

@@ -76,7 +76,7 @@ def test_a_compiled_run_learns_the_same_and_compiles_once(
     run = run_here(plan.model_copy(update={"compile": True}))
     assert not told(run)
     assert losses(run) == pytest.approx(losses(usual), rel=1e-5)
-    assert backend.calls > 50
+    assert backend.calls > 30
     assert backend.graphs <= 6, "one compilation serves all layers and micro-batches of every length"
     assert read_json(run.report_file)["computing"]["compile"] is True
 
