@@ -112,7 +112,7 @@ SDPA_SINCE = {
     "xmod": (5, 0), "bert-generation": (5, 0), "t5": (5, 14), "mt5": (5, 14), "umt5": (5, 14), "ctrl": (5, 14),
 }  # fmt: skip
 """The same for types of models that it was taught later: the first version whose file of the model has `_supports_sdpa = True`,
-of all from 4.36 to 5.15. Before that they write all scores out (eager), whatever is not asked for."""
+of all from 4.36 to 5.15. Before that they write all scores out (eager), unless another attention is asked for."""
 
 
 def _take_attention(choices: _Open, facts: Facts) -> None:
@@ -125,7 +125,7 @@ def _take_attention(choices: _Open, facts: Facts) -> None:
             choices.take("keys_repeated", version_of(step.transformers) < GROUPED)
         elif not step.padded and _has_groups(facts.model.config or {}):
             choices.take("keys_repeated", False, True)
-        if step.padded and _masks_help(step, facts):
+        if step.padded and _grows_without_mask(step, facts):
             choices.others["padded"] = {"padded": False}
     if (facts.model.config or {}).get("model_type") in OLDER:
         told, own = step.transformers, step.loss == "chunked"  # which is the engine's loss, beside what is installed
@@ -136,7 +136,7 @@ def _take_attention(choices: _Open, facts: Facts) -> None:
         choices.others["attention"] = {"attention": None}
 
 
-def _masks_help(step: TrainingStep, facts: Facts) -> bool:
+def _grows_without_mask(step: TrainingStep, facts: Facts) -> bool:
     """Whether a batch of the same run without any padding keeps more. It has no mask (masking_utils.py,
     `_ignore_causal_mask_sdpa`), so that grouped keys and values stay as they are, which only flash attention takes; and that is
     for 16 bit and cards since Ampere. Else all scores are written out (math)."""

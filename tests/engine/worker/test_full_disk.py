@@ -45,22 +45,28 @@ def undisturbed(plans: dict[bool, Plan], begin: Callable[[Plan], RunDirectory]) 
     return runs
 
 
+def _work_where_it_fails(run: RunDirectory, name: str, number: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """How a run ends whose file of that name cannot be written."""
+    replace = os.replace
+
+    def fails(source: Any, target: Any) -> None:
+        if Path(target).name == name:
+            raise OSError(number, os.strerror(number))
+        replace(source, target)
+
+    with monkeypatch.context() as now:
+        now.setattr(os, "replace", fails)
+        return work(run)
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("name", FILES)
 def test_a_disk_that_is_full_for_one_file_costs_no_more_than_that_file(
     plans: dict[bool, Plan], undisturbed: dict[bool, RunDirectory], begin: Callable[[Plan], RunDirectory],
     monkeypatch: pytest.MonkeyPatch, name: str,
 ) -> None:  # fmt: skip
-    run, expected, replace = begin(plans[name in CHAT]), undisturbed[name in CHAT], os.replace
-
-    def full(source: Any, target: Any) -> None:
-        if Path(target).name == name:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        replace(source, target)
-
-    with monkeypatch.context() as now:
-        now.setattr(os, "replace", full)
-        end = work(run)
+    run, expected = begin(plans[name in CHAT]), undisturbed[name in CHAT]
+    end = _work_where_it_fails(run, name, errno.ENOSPC, monkeypatch)
     assert (end["status"], end["code"]) == ("failed", 4)
     assert FILES[name] in end["cause"]
     assert "free some disk" in (end["cause"] + end["cure"]).lower()
@@ -80,16 +86,8 @@ def test_a_disk_that_may_only_be_read_all_at_once_is_not_called_full(
     plans: dict[bool, Plan], begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """As Linux mounts one after an error."""
-    run, replace = begin(plans[False]), os.replace
-
-    def broken(source: Any, target: Any) -> None:
-        if Path(target).name == name:
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-        replace(source, target)
-
-    with monkeypatch.context() as now:
-        now.setattr(os, "replace", broken)
-        end = work(run)
+    run = begin(plans[False])
+    end = _work_where_it_fails(run, name, errno.EROFS, monkeypatch)
     said = end["cause"] + end["cure"]
     assert all(part in said for part in (FILES[name], "Read-only file system", "can be written again"))
     assert not any(part in said for part in ("OSError", "disk space"))
