@@ -11,10 +11,10 @@ CAUTIONS: dict[str, str] = {
     "duplicates_one": "One row ({share:share}) repeats another one and is left out: {left:count} are left.",
     "duplicates_and_near": "{rows:count} rows ({share:share}) repeat another one and are left out.",
     "duplicates_and_near_one": "One row ({share:share}) repeats another one and is left out.",
-    "near_duplicates": "Another {share:share} of the rows differ only a little from an earlier one. Where more than punctuation "
+    "near_duplicates": "{share:share} of the rows differ only a little from an earlier one. Where more than punctuation "
     "differs they may be on both sides of the split, and the score too good for it: hold out rows that are really new with "
     "--eval. {unique_rows:count} rows say something new.",
-    "near_duplicates_apart": "Another {share:share} of the rows differ only a little from an earlier one: {unique_rows:count} "
+    "near_duplicates_apart": "{share:share} of the rows differ only a little from an earlier one: {unique_rows:count} "
     "rows say something new.",
     "near_overlap": "{share:share} of the held-out rows differ only a little from a training row: the score also tells how well "
     "these are remembered. Hold out rows that are really new.",
@@ -23,6 +23,7 @@ CAUTIONS: dict[str, str] = {
     "overlap": "{share:share} of the held-out rows are also in the training data, punctuation aside. They are left out of "
     "training, or the score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
+    "leak_in_text": "A word in column {column} seems to give the label away: a model would learn that word alone.",
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these "
     "few dominate the training: check them, clip them, or learn their logarithm.",
     "rivals": "That {column} is the label is a guess: {others} could be it too (--label-column).",

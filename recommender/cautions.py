@@ -91,7 +91,8 @@ def _about_the_task(facts: Facts) -> Iterator[Caution]:
 def _about_contents(data: DataFacts) -> Iterator[Caution]:
     for suspicion in data.suspicious_columns:
         if suspicion.why == "leak":
-            yield caution("leak", column=suspicion.column)
+            wording = "leak_in_text" if suspicion.column == data.text_column else None
+            yield caution("leak", wording=wording, column=suspicion.column)
         elif suspicion.why == "outliers" and suspicion.share is not None:
             yield caution("outliers", column=suspicion.column, share=suspicion.share)
         elif suspicion.why in ("ordered", "spoken"):

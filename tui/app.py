@@ -259,11 +259,12 @@ class LoracleApp(Navigation):
 
     def empty_trash(self) -> None:
         """Make final what was deleted: once the app was left, or somebody needs the disk."""
-        if self.discarded:
-            from engine import trash
+        from engine import trash
 
-            gone, self.discarded = self.discarded, []
-            trash.empty(gone)
+        for thing in list(self.discarded):  # one by one: an app that is left meanwhile goes on with the rest
+            if thing in self.discarded:
+                self.discarded.remove(thing)
+                trash.empty([thing])
 
     def action_picture(self) -> None:
         """Save what is on the screen once a palette that asked for it is gone; at home where there is no folder for downloads."""

@@ -187,7 +187,9 @@ def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
     flags.as_json(estimate)
     estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))
-    calibrate = command(commands, "calibrate", _("measure this device for predictions of memory and time (takes seconds)"))
+    calibrate = command(
+        commands, "calibrate", _("measure this device for predictions of memory and time (takes seconds)"), "loracle calibrate"
+    )
     flags.as_json(calibrate)
     flags.runs(calibrate)
     calibrate.set_defaults(answer=_deferred("calibrate", "tui.commands_estimate"))
@@ -201,11 +203,14 @@ def _inspect_command(commands: "argparse._SubParsersAction[Parser]") -> None:
         "loracle inspect data reviews.csv --model bert-base-uncased",
     )  # fmt: skip
     things = inspect.add_subparsers(dest="thing", metavar="THING", required=True)
-    machine = command(things, "machine", _("accelerators, memory, processor, disk"))
+    machine = command(
+        things, "machine", _("accelerators, memory, processor, disk"),
+        "loracle inspect machine", "loracle inspect machine --json > machine.json",
+    )  # fmt: skip
     machine.add_argument("--try-nf4", action="store_true", help=_("find out whether 4-bit kernels run here (takes seconds)"))
     flags.runs(machine)
     of_model = _("size, shape and kind, from its configuration and headers; no weights are loaded")
-    model = command(things, "model", of_model)
+    model = command(things, "model", of_model, "loracle inspect model bert-base-uncased", "loracle inspect model ./my-model")
     model.add_argument("model", metavar="MODEL", help=_("a model folder, a hub id, or `demo`"))
     data = command(
         things, "data", _("task, columns, rows, tokens, and what is wrong with them"),
@@ -240,14 +245,14 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     flags.runs(run)
     run.set_defaults(answer=_deferred("run"))
 
-    listing = command(commands, "runs", _("list runs with their state"))
+    listing = command(commands, "runs", _("list runs with their state"), "loracle runs", "loracle runs --runs ~/runs --json")
     flags.as_json(listing)
     flags.runs(listing)
     listing.set_defaults(answer=_deferred("runs"))
 
     flags_group.add(commands, _deferred)
 
-    serve = command(commands, "serve", _("show the app in a browser on this machine"))
+    serve = command(commands, "serve", _("show the app in a browser on this machine"), "loracle serve --port 9000")
     serve.add_argument("--port", type=int, default=8765, metavar="N", help=_("the port, of 127.0.0.1 (default 8765)"))
     flags.runs(serve)
     serve.set_defaults(answer=_deferred("serve", "tui.serve"))

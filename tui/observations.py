@@ -25,7 +25,7 @@ OTHER_LABEL = marked("{share} of the rows have a text that also appears with ano
 OTHER_NUMBER = marked("{share} of the rows have a text that also comes with another number")
 SHARES = {
     "duplicate_share": marked("{share} of the rows repeat another row; they are left out"),
-    "near_duplicate_share": marked("{share} more differ only a little from an earlier row"),
+    "near_duplicate_share": marked("{share} of the rows differ only a little from an earlier row"),
     "shared_share": marked(
         "{share} of the rows share their question, or their first message or text, with others; those are kept together"
     ),
@@ -68,6 +68,7 @@ SUSPICIOUS = {
     "spoken": marked("column {name} holds conversations as plain text; as raw text their questions are learned too"),
     "leak": marked("column {name} gives the label away: a model would learn to read it instead of the text"),
     "leak_in_part": marked("column {name} gives the label away in {share} of the rows: a model would learn to read it instead"),
+    "leak_in_text": marked("a word in column {name} gives the label away in {share} of the rows: a model would learn that alone"),
 }
 TOLD_TOGETHER = {
     "text": marked("also hold text, and are not read (--text-column): {names}"),
@@ -100,7 +101,8 @@ def of_data(facts: "DataFacts") -> list[str]:
     for odd in facts.suspicious_columns:
         if odd.why in SUSPICIOUS:
             partly = odd.why == "leak" and odd.share is not None and odd.share < 1
-            words = SUSPICIOUS["leak_in_part" if partly else odd.why]
+            inside = odd.why == "leak" and odd.column == facts.text_column
+            words = SUSPICIOUS["leak_in_text" if inside else "leak_in_part" if partly else odd.why]
             found.append(_(words).format(name=one_line(odd.column, 40), share=share(odd.share or 0.0)))
     for why, words in TOLD_TOGETHER.items():
         if names := [one_line(odd.column, 40) for odd in facts.suspicious_columns if odd.why == why]:

@@ -48,7 +48,7 @@ KNOWN: dict[str, tuple[Callable[[Any], str | None], str]] = {
 }
 """Names in config.toml: how a value is written in the environment (`None` where it is none), and what it must be."""
 
-OF_ONE_RUN = ("model", "data", "method", "task", "seed", "version", "overrides")
+OF_ONE_RUN = ("model", "data", "method", "task", "seed", "version", "overrides", "fold")
 """Fields of a plan that no file can set for every run."""
 _of_plans: dict[str, str] = {}
 """Fields of a plan that config.toml sets, as after `--set`."""

@@ -17,7 +17,13 @@ from engine.inspection.columns import (
     usual_column,
 )
 from engine.inspection.layouts import Shape
-from engine.inspection.misleading import refuse_decimal_commas, refuse_flags, refuse_several_answers, refuse_vectors
+from engine.inspection.misleading import (
+    refuse_decimal_commas,
+    refuse_flags,
+    refuse_several_answers,
+    refuse_vectors,
+    with_commas,
+)
 from engine.inspection.several import separator_of
 from engine.inspection.usual import NUMBERS, PAIRS, RAW
 from engine.tables.table import Table
@@ -116,6 +122,7 @@ def _one_each(table: Table, column: Column) -> bool:
 def _parted(table: Table, columns: list[Column], text: str) -> str | None:
     """A column without a usual name whose values are several labels each."""
     short = [c.name for c in columns if c.kind == "value" and c.name != text and c.mean_characters <= 60]
+    short = [name for name in short if not with_commas(table.values(name))]  # `1,30` is one number, and no labels
     return next((name for name in short if separator_of(table.values(name), name) is not None), None)
 
 

@@ -31,6 +31,8 @@ TITLES = frozenset(
 """What the short text above a longer one is called."""
 USUAL_NAME = 2.0
 """Score from which on a column is called as labels usually are."""
+SURE = 0.9
+"""Confidence from which on a number has a name that numbers to be learned usually have."""
 GRADES = ("star", "rating", "overall", "score", "grade")
 LEAST_GRADES = 4
 _ASKS = re.compile(
@@ -173,7 +175,8 @@ def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
     telling = set()
     for word, counts in held.items():
         mark, n = counts.most_common(1)[0]
-        if n >= 10 and n >= LEAK_PURITY * counts.total() and n >= LEAK_COVER * labels[mark]:
+        others = len(bags) - labels[mark]  # where one label is on nearly all rows, so is every usual word
+        if n >= 10 and counts.total() - n <= (1 - LEAK_PURITY) * min(counts.total(), others) and n >= LEAK_COVER * labels[mark]:
             telling.add(word)
     share = sum(not telling.isdisjoint(bag) for bag in bags) / len(bags)
     return share if share >= LEAST_SHOWN else None
@@ -194,7 +197,8 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     answer = next((roles[role] for role in ("output", "completion", "target") if role in roles), None)
     if answer is not None and not named:
         found += unread_texts(head, described, [*used, *(s.column for s in found)], answer)
-    if "label" not in named and (label or shape.task == "multi_label") and "label" in roles:
+    guessed = shape.layout == "text_number" and shape.confidence < SURE  # a number, where a class may be meant
+    if "label" not in named and (label or shape.task == "multi_label" or guessed) and "label" in roles:
         aside = [*used, *(s.column for s in found)]
         found += rivals(described, aside, roles["label"])
     if label is not None and in_order(label, sorted(set(looked.targets))):

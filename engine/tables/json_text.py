@@ -38,7 +38,8 @@ def no_json(place: str, error: json.JSONDecodeError) -> InputError:
         cure = " Python prints objects like this; write them with json.dumps."
     elif rest.startswith(("//", "/*", "#")):
         cure = " Remove the comments."
-    return InputError(f"{place}: not JSON ({error.msg}, column {error.colno}).{cure}")
+    why = error.msg.removesuffix(" at").removesuffix(" starting")  # "Unterminated string starting at"
+    return InputError(f"{place}: not JSON ({why}, column {error.colno}).{cure}")
 
 
 class Growing:

@@ -295,6 +295,13 @@ def test_what_could_be_the_label_as_well_is_named_unless_the_label_was(tmp_path:
     told = [(s.column, s.why) for s in looked(path).suspicious_columns if s.why == "rival"]
     assert told == [("group", "rival"), ("via", "rival")]
     assert not any(s.why == "rival" for s in looked(path, label_column="group").suspicious_columns)
+    make = lambda i, r: [prose(r), "abc"[i % 3], f"{r.uniform(0, 9):.2f}"]  # noqa: E731
+    hours = looked(write(tmp_path, "hours.csv", make, ["body", "Priorität", "Dauer (h)"]))
+    assert (hours.label_column, hours.suspicious_columns[0].column) == ("Dauer (h)", "Priorität")
+    assert not looked(write(tmp_path, "scores.csv", make, ["body", "Priorität", "score"])).suspicious_columns
+    # Behind a tab a comma may be another one, and the two numbers beside it are no labels.
+    make = lambda i, r: [prose(r), "abc"[i % 3], f"{r.uniform(0, 9):.2f}".replace(".", ",")]  # noqa: E731
+    assert looked(write(tmp_path, "hours.tsv", make, ["body", "Priorität", "Dauer (h)"])).label_column == "Priorität"
 
 
 def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ def test_other_line_separators_are_part_of_the_text(tmp_path: Path) -> None:
         ("untagged.conll", "EU B-ORG\nrejects\n", "untagged.conll:2: has no tag"),
         ("utf16-unmarked.csv", "text,label\na,y\n".encode("utf-16-le"), "null bytes"),
         ("bad.jsonl", '{"text": "a"}\n\n{"text": "b" "label": 2}\n', "bad.jsonl:3: not JSON"),
+        ("cut.jsonl", '{"text": "a"}\n{"text": "b\n', "cut.jsonl:2: not JSON (Unterminated string, column 10)"),
         ("list.jsonl", '{"text": "a"}\n\n5\n', "list.jsonl:3: an object"),
         ("lists.jsonl", '["text", "label"]\n["a", "x"]\n["b"]\n', "lists.jsonl:3: holds 1 and not 2 values as the first"),
         ("lists.json", '[["text", "label"], ["a", "x"], ["b", "y", 1]]', "lists.json: item 3: holds 3 and not 2 values"),

@@ -80,11 +80,12 @@ def test_every_command_says_what_it_does_and_its_examples_can_be_typed(capsys: p
     examples = 0
     for command in every.values():
         assert command.description
+        assert "  loracle " in (command.epilog or "")
         for line in (command.epilog or "").splitlines():
             if line.startswith("  loracle "):
                 parser.read(shlex.split(line.partition(" > ")[0])[1:])
                 examples += 1
-    assert examples > 15
+    assert examples > 25
     assert not capsys.readouterr().err
 
 

@@ -60,6 +60,22 @@ async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
     assert list(runs.iterdir()) == []
 
 
+def test_an_app_that_is_left_while_the_trash_is_emptied_empties_the_rest(
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = LoracleApp(runs=runs)
+    app.discarded = [trash.discard(ended(make_run, name)) for name in ("first", "second")]
+    gone: list[str] = []
+
+    def slowly(things: list[trash.Discarded]) -> None:
+        app.empty_trash()  # in this moment the app is left, before the first is gone
+        gone.extend(thing.name.split("-")[-2] for thing in things)
+
+    monkeypatch.setattr(trash, "empty", slowly)
+    app.empty_trash()
+    assert gone == ["second", "first"]
+
+
 async def test_whoever_needs_the_disk_empties_the_trash_at_once(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
     """The next run would be refused for want of the space that deleted ones still take."""
     ended(make_run, "first")

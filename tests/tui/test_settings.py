@@ -47,7 +47,7 @@ def test_fields_of_a_plan_go_flag_environment_plan_file(config: Path, monkeypatc
 
 
 def test_every_mistake_is_told_with_its_line_and_the_nearest_name(config: Path) -> None:
-    config.write_text('# mine\nthem = "nord"\nascii = "yes"\n\n[plan]\nepochs = "x"\nlerning_rate = 1e-4\nseed = 3\n')
+    config.write_text('# mine\nthem = "nord"\nascii = "yes"\n\n[plan]\nepochs = "x"\nlerning_rate = 1e-4\nseed = 3\nfolds = 5\n')
     with pytest.raises(InputError) as caught:
         settings.load()
     lines = caught.value.message.splitlines()
@@ -56,6 +56,7 @@ def test_every_mistake_is_told_with_its_line_and_the_nearest_name(config: Path) 
     assert lines[2] == f"{config}:6: epochs must be a number (it is 'x')."
     assert lines[3].startswith(f"{config}:7: lerning_rate: no such field of a plan. Did you mean learning_rate?")
     assert lines[4].startswith(f"{config}:8: seed belongs to one run")
+    assert lines[5].startswith(f"{config}:9: folds belongs to one run")
 
 
 def test_what_is_no_toml_is_told_with_line_and_column(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

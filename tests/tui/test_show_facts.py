@@ -69,7 +69,8 @@ def looked() -> DataInspection:
         truncation=(Truncation(length=128, rows_cut=200, tokens_kept=40_000),
                     Truncation(length=1024, rows_cut=0, tokens_kept=60_000)),
         suspicious_columns=(Suspicion(column="id", why="id"), Suspicion(column="day", why="constant"),
-                            Suspicion(column="folder", why="leak", share=0.97)),
+                            Suspicion(column="folder", why="leak", share=0.97),
+                            Suspicion(column="text", why="leak", share=0.3)),
     )  # fmt: skip
     return DataInspection(
         facts=facts, preview=(("x" * 500, "label 1"),), columns=("text", "label", "id"), confidence=0.6, path="/data/rows.csv",
@@ -80,11 +81,12 @@ def looked() -> DataInspection:
 def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> None:
     said = drawn(show_facts.data, looked)
     for words in ("classification (60% sure)", "(not used: id)", "900 distinct", "(estimated)", "de (a guess)", "20 more",
-                  "10% of the rows repeat another row", "5% more differ only a little from an earlier row",
+                  "10% of the rows repeat another row", "5% of the rows differ only a little from an earlier row",
                   "2% of the rows have a text that also appears with another label", "also in the training data",
                   "7% of the held-out rows differ only a little from a training row",
                   "column id is different in every row", "column day is the same in every row",
-                  "column folder gives the label away in 97% of the rows", "task and columns are a guess"):  # fmt: skip
+                  "column folder gives the label away in 97% of the rows",
+                  "a word in column text gives the label away in 30% of the rows", "task and columns are a guess"):  # fmt: skip
         assert words in said
     assert "128 tokens 200 20% 67%" in said
 
