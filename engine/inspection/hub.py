@@ -14,13 +14,13 @@ from typing import Any
 
 from engine.inspection.headers import Header, header_length, names_in, weights_of
 from engine.inspection.hub_fetch import fetched
-from engine.inspection.model import described, inspect_folder
+from engine.inspection.model import TOKENIZERS, described, has_tokenizer, inspect_folder
 from engine.inspection.pipes import Progress
 from engine.inspection.weights import Weights
 from engine.text import one_line
 from recommender.errors import InputError, LoracleError, Refused
 
-WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md", "LICENSE*"]
+WANTED = ["*.json", "*.txt", "*.model", "*.safetensors", "*.jinja", "README.md", "LICENSE*", *TOKENIZERS]
 UNWANTED = ["*/*", "consolidated*", "*.fp16.safetensors", "*.bin", "*.pt"]
 """Sub-folders hold other formats (onnx, openvino) and second copies of the weights."""
 FIRST_BYTES = 100_000
@@ -99,7 +99,8 @@ def _cached(name: str, revision: str | None) -> dict[str, Any] | None:
         known = snapshot_download(name, revision=revision, local_files_only=True, allow_patterns=WANTED, ignore_patterns=UNWANTED)
         folder = Path(known)
         # A cache filled by other programs, or by a look at the facts, may hold the config alone.
-        complete = (folder / "config.json").is_file() and bool(names_in(folder, lambda file: (folder / file).is_file()))
+        complete = (folder / "config.json").is_file() and has_tokenizer(folder)
+        complete &= bool(names_in(folder, lambda file: (folder / file).is_file()))
     except Exception:  # missing, incomplete or damaged: all mean that it has to be downloaded
         return None
     return _found(folder) if complete else None
@@ -153,7 +154,13 @@ def _headers_only(name: str, revision: str | None) -> dict[str, Any]:
         with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
             return weights_of(list(pool.map(lambda file: _header(name, commit, file, files[file]), names)), f"hub model {name}")
 
-    return described(folder, name, read) | {"revision": commit, "weights_here": False}
+    found = described(folder, name, read)
+    if not has_tokenizer(folder):  # told now, and not once gigabytes of weights are here
+        raise InputError(
+            f"hub model {name} has no tokenizer.json and no vocabulary, which training needs; choose another, or give a folder"
+            " that holds these files too."
+        )
+    return found | {"revision": commit, "weights_here": False}
 
 
 def _header(name: str, commit: str, file: str, length: int) -> Header:

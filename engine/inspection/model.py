@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.files import json_object
 from engine.inspection.families import family_of
 from engine.inspection.gguf import gguf_file, inspect_gguf
 from engine.inspection.headers import an_adapter, read_weights, sampled
@@ -53,7 +54,7 @@ def inspect_folder(path: str, name: str | None = None, *, whole: bool = False) -
         raise InputError(f"{path}: is not a folder; give the folder with config.json and model.safetensors.")
     found = described(folder, name or path, lambda: read_weights(folder))
     found["fingerprint"] = hashlib.sha256(bytes.fromhex(found["headers"]) + sampled(folder)).hexdigest()
-    if whole and not _tokenizer_in(folder, found["facts"]["config"]):
+    if whole and not has_tokenizer(folder):
         raise InputError(no_tokenizer(path))
     return found
 
@@ -64,11 +65,12 @@ def no_tokenizer(folder: str) -> str:
     return f"{folder}: its tokenizer cannot be loaded: {why}."
 
 
-def _tokenizer_in(folder: Path, config: dict[str, Any]) -> bool:
+def has_tokenizer(folder: Path) -> bool:
     """Whether there is a file that a tokenizer is made of, or it is one of those that read bytes and need none."""
     if any(next(folder.glob(pattern), None) is not None for pattern in TOKENIZERS):
         return True
-    named = tokenizer_class(folder) or config.get("tokenizer_class") or config["model_type"]
+    config = json_object(folder / "config.json") or {}
+    named = tokenizer_class(folder) or config.get("tokenizer_class") or config.get("model_type")
     return str(named).lower().startswith(OF_BYTES)
 
 

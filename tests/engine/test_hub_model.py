@@ -22,6 +22,7 @@ def far_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     tiny = {
         "config.json": b'{"model_type": "bert", "num_hidden_layers": 1}',
         "model.safetensors": len(header).to_bytes(8, "little") + header + bytes(16),
+        "vocab.txt": b"[UNK]\n",
         "pytorch_model.bin": b"evil",
         ".gitattributes": b"*.bin filter=lfs",
         "README.md": b"---\nlicense: mit\n---\n",
@@ -55,7 +56,7 @@ def test_a_hub_model_is_downloaded_once_and_then_found_without_a_network(
 ) -> None:
     heard: list[tuple[int, int, str]] = []
     first = subject.inspect_model("org/tiny", progress=lambda *told: heard.append(told))
-    fetched = sum(len(tiny(far_hub).files[name]) for name in ("config.json", "model.safetensors", "README.md"))
+    fetched = sum(len(tiny(far_hub).files[name]) for name in ("config.json", "model.safetensors", "vocab.txt", "README.md"))
     assert heard[-1] == (fetched, fetched, "bytes to download")
     assert first.revision == tiny(far_hub).commit
     assert (first.facts.id, first.facts.parameters, first.facts.license) == ("org/tiny", 4, "mit")
@@ -94,6 +95,14 @@ def shards(hub: Hub, padding: int = 0) -> None:
     del tiny(hub).files["model.safetensors"]
     names = {n: f"model-0000{i + 1}-of-00002.safetensors" for i, n in enumerate(("a.w", "b.w"))}
     tiny(hub).files["model.safetensors.index.json"] = json.dumps({"weight_map": names}).encode()
+
+
+def test_a_model_without_a_tokenizer_is_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
+    vocabulary = tiny(hub).files.pop("vocab.txt")
+    with pytest.raises(InputError, match=r"org/tiny has no tokenizer\.json and no vocabulary"):
+        subject.inspect_model("org/tiny", weights=False)
+    tiny(hub).files["source.spm"], tiny(hub).commit = vocabulary, "e" * 40
+    assert (Path(subject.inspect_model("org/tiny", weights=False).path) / "source.spm").is_file()
 
 
 @pytest.mark.parametrize("keeps_ranges", [True, False])
