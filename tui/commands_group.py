@@ -23,6 +23,7 @@ from recommender.facts import Facts
 from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.endings import leaves_at_once
+from tui.error_words import in_words
 from tui.headless import follow, print_json, watch
 from tui.i18n import _
 from tui.show import Screen, listed, whole
@@ -91,7 +92,7 @@ def pilot(given: argparse.Namespace) -> int:
             "and the winner is trained once more on the usual split (--anyway uses slices)"
         )
         what = words.format(fewest=piloting.FEWEST_ROWS, names=named, folds=folds)
-    left_out = [_("Left out: {words}").format(words=line) for line in wanted.left_out]
+    left_out = [_("Left out: {words}").format(words=in_words(line)) for line in wanted.left_out]
     tell = partial(_tell, given, left_out, what, wanted.hours, runs=list(wanted.plans))
     if given.dry_run:
         return tell()

@@ -102,7 +102,7 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     console.print(_scores(scores, content.get("gains") or {}))
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]
-    listed(console, _("Left out or cut"), left_out)
+    listed(console, _("Left out or cut"), [in_words(line) for line in left_out])
     if left_out:
         console.print()
     _per_class(scores, console)

@@ -2,6 +2,7 @@
 
 import ast
 import errno
+import io
 import os
 import re
 import string
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from pydantic_core import PydanticKnownError
 
+from engine.rundir import RunDirectory
 from engine.state import fold
 from recommender import language
 from recommender.catalogue import SENTENCES
@@ -20,7 +22,7 @@ from recommender.catalogue_settings import SETTINGS
 from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.reasons import sentence
-from tui import cli, i18n
+from tui import cli, i18n, show
 from tui.advice_words import cautions
 from tui.endings import ending
 from tui.error_words import in_words, warning_words
@@ -226,5 +228,8 @@ def test_a_workers_warning_is_said_in_the_language_with_its_cure() -> None:
     assert "自第 20 步起，验证损失从 0.5 升到 0.9" in warning_words(overfitting)
     assert warning_words(overfitting).endswith("会有帮助。")
     assert warning_words(cut) == "40 个训练行中有 6 个超过 8 个词元而被截断（丢失 218 个词元）。"
+    printed = io.StringIO()
+    show.report({"left_out": [cut["text"]]}, RunDirectory(Path("a-run")), show.Console(file=printed, width=200))
+    assert "\n  40 个训练行中有 6 个超过 8 个词元" in printed.getvalue()
     assert warning_words({"text": "Since step 20 ..."}) == "Since step 20 ..."
     assert warning_words({}) == ""
