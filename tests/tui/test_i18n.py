@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticKnownError
+from rich.console import Console
 
 from engine.rundir import RunDirectory
 from engine.state import fold
@@ -229,7 +230,7 @@ def test_a_workers_warning_is_said_in_the_language_with_its_cure() -> None:
     assert warning_words(overfitting).endswith("会有帮助。")
     assert warning_words(cut) == "40 个训练行中有 6 个超过 8 个词元而被截断（丢失 218 个词元）。"
     printed = io.StringIO()
-    show.report({"left_out": [cut["text"]]}, RunDirectory(Path("a-run")), show.Console(file=printed, width=200))
+    show.report({"left_out": [cut["text"]]}, RunDirectory(Path("a-run")), Console(file=printed, width=200))
     assert "\n  40 个训练行中有 6 个超过 8 个词元" in printed.getvalue()
     assert warning_words({"text": "Since step 20 ..."}) == "Since step 20 ..."
     assert warning_words({}) == ""
