@@ -50,7 +50,7 @@ class Look:
         if known is not None:
             known(found)
         if trial.is_wanted(found) and not given.json:
-            print(_("Trying bf16 on this processor, once for this model and such texts …"), file=sys.stderr)
+            print(_("Trying bf16 on this processor, a minute at most, once for this model and such texts …"), file=sys.stderr)
         self.facts = trial.with_trial(found)
 
     def trace(self, own: Own = lambda _: (), *, explained: bool = False) -> None:
@@ -104,7 +104,8 @@ def counting(*, quiet: bool) -> Iterator[Progress | None]:
 
         def told(done: int, total: int, unit: str) -> None:
             if not rounds:
-                print(_("Counting the memory of steps, once for this model and such rows …"), file=sys.stderr)
+                said = _("Counting the memory of steps, two minutes at most, once for this model and such rows …")
+                print(said, file=sys.stderr)
             if done == 0:  # what was counted asks for further ones
                 rounds.append(total)
             before = sum(rounds[:-1])

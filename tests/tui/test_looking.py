@@ -80,7 +80,7 @@ def test_a_terminal_is_told_how_many_steps_are_counted(monkeypatch: pytest.Monke
         for done, total in ((0, 4), (2, 4), (0, 2), (1, 2)):
             told(done, total, "steps")
     head, line = screen.getvalue().split("\n")
-    assert head == "Counting the memory of steps, once for this model and such rows …"
+    assert head == "Counting the memory of steps, two minutes at most, once for this model and such rows …"
     assert "Counted: 2 of 4 steps" in line
     assert "Counted: 5 of 6 steps" in line, "a second round goes on where the first one ended"
     assert line.endswith("\r")

@@ -93,7 +93,7 @@ class PlanStarts(LoracleScreen):
             self._start(anyway=False)
         elif self._counting and not asked_again:
             self._waiting = "start"
-            self._message(_("Starts in a few seconds, once its memory is counted, if it fits."), wrong=False)
+            self._message(_("Starts once its memory is counted, if it fits."), wrong=False)
         elif obstacle.final:
             self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:
@@ -107,7 +107,7 @@ class PlanStarts(LoracleScreen):
         self._waiting = action
         key = keys.name("start", "enter") if action == "start" else keys.name("pilot", "p")
         self._message(
-            _("Starts in a few seconds, once bf16 has been tried; {key} again starts now, in fp32.").format(key=key), wrong=False
+            _("Starts once bf16 has been tried, a minute at most; {key} again: now, in fp32.").format(key=key), wrong=False
         )
         return True
 

@@ -228,7 +228,7 @@ class RecommendationScreen(PlanStarts):
         said = views.own_settings(self.advice.cautions(method))
         own.update(said)
         own.display = bool(said.plain)
-        doing = _("… trying bf16 here, once for such texts; starting waits for it.")
+        doing = _("… trying bf16, a minute at most, once for such texts; starting waits for it.")
         self._message(doing if self._trying else "", wrong=False)
         self._prepare()
 
