@@ -54,6 +54,9 @@ NOT_ALONE = """\
 {why}, so the folder's name alone is not enough: load it as below (`pipeline` takes
 `model=model, tokenizer=tokenizer`), or merge it first (`loracle merge`).
 """
+UNKNOWN = """\
+The base does not know the labels (transformers may call its head newly initialized, which it is: the adapter brings the
+trained one)"""
 MOVED = """\
 Its base was a folder on the machine it was trained on. Elsewhere, write its place into `adapter_config.json`
 (`base_model_name_or_path`).
@@ -81,7 +84,7 @@ def _loading(task: Task, built: Built) -> str:
 def _also(task: Task, *, local: bool) -> str:
     """What else loads an adapter, and what does not."""
     if needs_config(task):
-        why = "The base does not know the labels" if task.config_options() else "transformers passes over a part of DoRA"
+        why = UNKNOWN if task.config_options() else "transformers passes over a part of DoRA"
         said = NOT_ALONE.replace("{why}", why)
     else:
         stored = " (on the base as it is stored, not in 4 bit)" if task.plan.method == "qlora" else ""

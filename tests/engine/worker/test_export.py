@@ -111,6 +111,7 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
     card = (run.model / "README.md").read_text()
     assert all(f"- `{label}`" in card for label in parts.labels)
     assert "learning rate 0.001" in card
+    assert ("may call its head newly initialized" in card) == (method != "full")
     assert read_json(run.model / "loracle.json")["method"] == method
 
 
