@@ -198,7 +198,8 @@ def _speaker(turn: dict[str, Any], fault: Fault) -> str:
         raise fault("holds a message that names no speaker (role)")
     named = who.strip().lower() if isinstance(who, str) else ""
     if named not in ROLES:
-        raise fault(f"holds a message of an unknown speaker, {one_line(named or who, 40)}")
+        unknown = one_line(named or who, 40)
+        raise fault(f"holds a message of an unknown speaker, {unknown} (known are user, assistant, system and tool)")
     return named
 
 

@@ -184,6 +184,8 @@ def text_label(table: Table, columns: list[Column], named: dict[str, str], task:
     if pair is not None:
         rest = [c for c in columns if c.name not in pair]
         label = label or best(rest, label_score)
+        if "text_pair" not in named and label in (None, *pair):  # answers out of a list are labels of their question
+            pair = None
     text, label, sure = choose(table, columns, named.get("text") or (pair[0] if pair else None), label)
     chosen = next((c for c in columns if c.name == label), None)
     if chosen is not None:

@@ -283,6 +283,13 @@ def test_a_list_of_one_label_in_every_row_is_one_of_several_classes(tmp_path: Pa
     assert looked(path, task="multi_label").task == "multi_label"
 
 
+def test_answers_out_of_a_list_are_labels_and_not_read_beside_their_question(tmp_path: Path) -> None:
+    make: Make = lambda i, r: [prose(r), f"We send this to {'abc'[i % 3]}."]  # noqa: E731
+    path = write(tmp_path, "faq.csv", make, ["Question", "Answer"])
+    for options in ({}, {"label_column": "Answer"}):
+        assert looked(path, **options).columns == {"text": "Question", "label": "Answer"}
+
+
 def test_what_is_translated_comes_first_in_the_file(tmp_path: Path) -> None:
     path = write(tmp_path, "a.jsonl", lambda i, r: {"translation": {"en": prose(r), "de": prose(r)}})
     assert looked(path).columns == {"source": "translation.en", "target": "translation.de"}
