@@ -12,7 +12,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_candidate import NAMES
-from tui.words import LIVE, fitted, metric, seconds_ago, short_name, sign, status_with_sign
+from tui.words import LIVE, fitted, fitted_name, metric, seconds_ago, sign, status_with_sign
 
 if TYPE_CHECKING:
     from tui.run_rows import RunRow
@@ -36,7 +36,7 @@ def room_for_names(rows: "Sequence[RunRow]", width: int) -> int:
 
 def cells(row: "RunRow", room: int, colours: Mapping[str, str], *, whole: bool, marked: bool) -> list[Text]:
     """One run, its name in `room` cells and `whole` where there are many; `colours` are those of the theme by their names."""
-    name = fitted(one_line(row.run.name if whole else short_name(row.run.name)), room)
+    name = fitted(one_line(row.run.name), room) if whole else fitted_name(row.run.name, room)
     state, *others = _told(row)
     return [Text(f"{sign('●')} {name}" if marked else f"  {name}"), Text(state, _style(row.status, colours)), *map(Text, others)]
 

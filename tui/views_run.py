@@ -18,7 +18,7 @@ from tui.words import (
     clock,
     duration,
     end_clock,
-    fitted,
+    fitted_name,
     flush_right,
     metric,
     number,
@@ -27,7 +27,6 @@ from tui.words import (
     rate,
     real,
     seconds_ago,
-    short_name,
     sign,
     size,
     status_with_sign,
@@ -50,7 +49,7 @@ def headline(name: str, state: "RunState", *, roomy: bool = True) -> Content:
     epochs = real(state.info.get("epochs"))
     epoch = _("epoch {now}/{all}").format(now=f"{state.epoch:.1f}", all=f"{epochs:g}") if state.epoch and epochs else ""
     parts = [words, *(p for p in (epoch if state.status == "running" else "", method) if p)]
-    shown = one_line(name, 60) if roomy else fitted(one_line(short_name(name)), SHORT_NAME)
+    shown = one_line(name, 60) if roomy else fitted_name(name, SHORT_NAME)
     return Content.assemble((shown, "bold"), *(f" {sign('·')} {part}" for part in parts))
 
 

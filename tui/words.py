@@ -284,6 +284,17 @@ def fitted(text: str, cells: int) -> str:
     return set_cell_size(text, max(cells - cell_len(missing), 0)).rstrip() + missing
 
 
+def fitted_name(name: str, cells: int) -> str:
+    """A run's name in so many cells; where it is one of a group the group's is cut: its own tells it from the others."""
+    from rich.cells import cell_len
+
+    from engine.text import one_line
+
+    group, slash, own = one_line(short_name(name)).rpartition("/")
+    left = cells - cell_len(slash + own)
+    return fitted(group, left) + slash + own if slash and left > 1 else fitted(own, cells)
+
+
 def flush_right(text: str, cells: int) -> str:
     """`text` behind blanks, so that both take that many cells."""
     from rich.cells import cell_len

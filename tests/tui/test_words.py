@@ -161,6 +161,14 @@ def test_of_joined_emoji_every_terminal_shows_as_many_cells() -> None:
     assert words.padded("\u0645\u06cc\u200c\u062e", 5).startswith("\u0645\u06cc\u200c\u062e")  # scripts need theirs
 
 
+def test_of_a_run_of_a_group_the_groups_name_is_cut() -> None:
+    name = "20261130-102402-support-train-compare/lora-2"
+    assert words.fitted_name(name, 24) == "support-train-co…/lora-2"
+    assert words.fitted_name(name, 40) == "support-train-compare/lora-2"
+    assert words.fitted_name(name, 6) == "lora-2"
+    assert words.fitted_name(name.partition("/")[0], 10) == "support-t…"
+
+
 def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
 
