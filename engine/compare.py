@@ -30,6 +30,7 @@ from recommender.recommendation import METHOD_NAMES, Candidate, Recommendation
 from recommender.shape import shape_of
 from recommender.timing import start_up
 
+OF_ROWS_ALONE = "The intervals say how far other rows might move the scores; another seed may move them as far (E13)."
 SHARED = ("epochs", "effective_batch", "max_length", "evaluations", "patience", "early_stopping", "class_weights", "metric")
 """Settings in which the methods of a comparison are equal."""
 
@@ -144,7 +145,11 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "baselines": baselines,
         "failed": sorted(failed),
         "complete": all(done(group.run(key)) for key in plans_of),
-        "statements": statements(rows, compared["best"], metric) + unbeaten(rows, baselines, compared["best"], metric),
+        "statements": [
+            *statements(rows, compared["best"], metric),
+            *([OF_ROWS_ALONE] if len(compared["methods"]) > 1 else []),
+            *unbeaten(rows, baselines, compared["best"], metric),
+        ],
     }
 
 

@@ -229,6 +229,5 @@ def _folds_report(group: Group) -> dict[str, Any]:
         "run": group.run(f"{FINAL}{best}").name if best else None,
         "complete": best is not None and done(group.run(f"{FINAL}{best}")),
         "statements": compare.statements([r | {"method": r["key"]} for r in rows], best, metric),
-        "trust": f"Every row was held out once, in {folds} folds trained to the end. The intervals say how far other rows might"
-        " move the scores; another seed may move them as far (E13).",
+        "trust": f"Every row was held out once, in {folds} folds trained to the end. {compare.OF_ROWS_ALONE}",
     }

@@ -81,7 +81,7 @@ def pilot(given: argparse.Namespace) -> int:
         assignments=given.assignments,
         anyway=given.anyway,
     )
-    named = ", ".join(wanted.labels.values())
+    named = _(" and ").join(wanted.labels.values())  # one of them may be "LoRA, learning rate x3"
     if wanted.mode == "slice":
         words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to the end")
         what = words.format(names=named, steps=_(" and ").join(map(str, wanted.stages)))

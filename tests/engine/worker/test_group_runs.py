@@ -139,6 +139,7 @@ def test_a_comparison_reports_quality_cost_and_overfitting_a_method(
         assert row["model_bytes"] == sum(f.stat().st_size for f in group.run(row["runs"][0]).model.rglob("*") if f.is_file())
     assert full["trained_parameters"] > lora["trained_parameters"]
     assert report["baselines"]["majority"]["accuracy"] < 0.5
-    difference, *simpler = report["statements"]
+    difference, certainty, *simpler = report["statements"]
     assert "against LoRA" in difference
+    assert "another seed may move them as far" in certainty
     assert all(said.startswith("No method did better than ") for said in simpler), "of what needs no training"
