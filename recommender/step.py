@@ -24,6 +24,7 @@ WORDS: dict[str, dict[Any, Any]] = {
     },
     "kernels": {},
     "base_dtype": _DTYPES,
+    "compute_dtype": _DTYPES,
     "autocast": _DTYPES | {"bf16-mixed": "bfloat16", "fp16-mixed": "float16", "no": None, "none": None, False: None},
     "adapter_dtype": _DTYPES,
     "optimizer_state_dtype": _DTYPES,
@@ -75,6 +76,8 @@ class TrainingStep(Given):
     adapter_dtype: Dtype | None = None
     quantization: Literal["nf4", "fp4", "none"] | None = None
     double_quantization: bool | None = None
+    compute_dtype: Dtype | None = None
+    """What 4-bit maps compute in: `bnb_4bit_compute_dtype`, which is float32 where a script does not say it."""
     kbit_prepared: bool | None = None
     rank: Annotated[int, Field(ge=1, le=65_536)] | None = None
     target_modules: str | list[str] | None = None
@@ -122,6 +125,8 @@ class TrainingStep(Given):
     """The version that such a step was taken with, by which workspaces differ."""
     trl: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version whose loss `chunked_nll` is."""
+    bitsandbytes: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
+    """The version whose 4-bit maps are trained beside."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1

@@ -34,6 +34,8 @@ def facts_of(content: dict[str, Any], cell: dict[str, Any]) -> Facts:
     step = dict(cell["step"])
     if cell["loop"] == "engine":  # which `installed` prepares as the engine of that day did
         step |= {"loss": "chunked", "kbit_prepared": False if step["method"] == "qlora" else None}
+    if step["method"] == "qlora":
+        step |= {"compute_dtype": step["base_dtype"]}  # `benchmarks.gpu.models.quantize`
     machine = content["machine"]
     device = {"name": machine["gpu"], "compute_capability": machine["capability"], "memory_total": machine["memory"]}
     config = content["models"][cell["model"]]["config"]

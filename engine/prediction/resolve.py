@@ -11,7 +11,7 @@ from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
 from recommender.step import PEFTS_OWN, TrainingStep
 
-OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention")
+OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention", "bitsandbytes")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
 SHORT = 8
 """What is written may be as long as what is read, or so many times shorter."""
@@ -236,6 +236,23 @@ def _take_adapters(choices: _Open) -> None:
         choices.take("double_quantization", True, False)
         prepared = choices.step.loss != "chunked"  # which is the engine's loss, and the engine does not
         choices.take("kbit_prepared", prepared, not prepared)
+        _take_computed(choices)
+
+
+FOUR_BIT = (4, 55)
+"""The version of transformers that came out with bitsandbytes 0.47, whose 4-bit maps compute in the type they are told to."""
+
+
+def _take_computed(choices: _Open) -> None:
+    """What 4-bit maps compute in: as a rule what their base is read in, but fp32 where a script says nothing. That, in an older
+    version of bitsandbytes, takes most."""
+    step, own = choices.step, choices.step.loss == "chunked"  # which is the engine's loss, and the engine tells them
+    told = step.transformers
+    choices.take("bitsandbytes", "0.46" if told is not None and version_of(told) < FOUR_BIT and not own else "0.50")
+    held = step.base_dtype or choices.found["base_dtype"]
+    choices.take("compute_dtype", held, None if own or held == "float32" else "float32")
+    if "compute_dtype" in choices.others and told is None and step.bitsandbytes is None:
+        choices.others["compute_dtype"]["bitsandbytes"] = "0.46"
 
 
 def _narrows(step: TrainingStep) -> bool:

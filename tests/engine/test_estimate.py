@@ -198,7 +198,13 @@ GROUPS, T5, GPT2 = {"num_key_value_heads": 2}, {"model_type": "t5"}, {"model_typ
         ({"target_length": 5}, T5, {"target_length": 5}, {}),
         ({"method": "qlora"}, {}, {"kbit_prepared": True, "double_quantization": True, "rank": 16, "fused_experts": None},
          {"kbit_prepared": False, "double_quantization": False}),
-        ({"method": "qlora", "loss": "chunked"}, {}, {"kbit_prepared": False}, {"kbit_prepared": True}),
+        ({"method": "qlora", "loss": "chunked"}, {}, {"kbit_prepared": False, "compute_dtype": "bfloat16"},
+         {"kbit_prepared": True}),
+        ({"method": "qlora"}, {}, {"compute_dtype": "bfloat16", "bitsandbytes": "0.50"}, {"compute_dtype": "float32"}),
+        ({"method": "qlora", "base_dtype": "fp32"}, {}, {"compute_dtype": "float32"}, {}),
+        ({"method": "qlora", "compute_dtype": "fp16"}, {}, {"compute_dtype": "float16"}, {}),
+        ({"method": "qlora", "transformers": "4.54"}, {}, {"bitsandbytes": "0.46"}, {}),
+        ({"method": "qlora", "transformers": "4.55"}, {}, {"bitsandbytes": "0.50"}, {}),
         ({"method": "qlora", "transformers": "5.0"}, {}, {"fused_experts": True}, {}),
         ({"method": "qlora", "transformers": "5.0", "lora_dropout": 0.1}, {}, {"fused_experts": None}, {}),
         ({"method": "qlora", "transformers": "5.0", "fused_experts": False}, {}, {"fused_experts": False}, {}),
@@ -214,7 +220,7 @@ def test_what_a_step_leaves_open_is_taken_as_usual_and_traced_the_other_way_too(
     found = resolved(Facts.model_validate({"model": model, "data": rows, "step": {"method": "full", "length": 64} | step}))
     others = {name: getattr(found.others[name], name) for name in taken if name in found.others}
     assert ({name: getattr(found.step, name) for name in taken}, others) == (taken, instead)
-    ours = {"outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention"}
+    ours = {"outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention", "bitsandbytes"}
     assert not {*ours, *(name for name, value in taken.items() if value is None)} & {*found.assumed}
 
 

@@ -14,7 +14,7 @@ from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger, older
 from engine.worker.tracing.chunked_nll import NARROW, chunked_nll
-from engine.worker.tracing.four_bit import quantise
+from engine.worker.tracing.four_bit import AT_ONCE, multiplying, quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.models import adapted, config_of, depth_of, fresh_modules, loaded, skeleton
@@ -68,8 +68,13 @@ class PlainLoop:
         self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
         self._attention = older.attention(self.model) if step.older_attention else contextlib.nullcontext()
         fresh = fresh_modules(self.model, self._head)
+        self._products: Any = contextlib.nullcontext()
         if step.method == "qlora":
             live.phase("load 4 bit")
+            told = step.compute_dtype or step.base_dtype
+            version = version_of(step.bitsandbytes or f"{AT_ONCE[0]}.{AT_ONCE[1]}")
+            if device == "meta":
+                self._products = multiplying(card, version)
             double = bool(step.double_quantization)
             quantise(
                 self.model,
@@ -79,6 +84,8 @@ class PlainLoop:
                 spare=fresh,
                 device=device,
                 repacks=card.repacks and device == "meta",
+                compute=DTYPES[told],
+                version=version,
             )
         if step.adapters:
             live.phase("load adapters")
@@ -119,7 +126,7 @@ class PlainLoop:
     def run(self) -> None:
         """Take the steps and one evaluation; phases of the first are named so."""
         repeated = mock.patch.object(sdpa_attention, "use_gqa_in_sdpa", _never)  # a mock would keep what it is called with
-        with self._kernels, self._attention, repeated if self._step.keys_repeated else contextlib.nullcontext():
+        with self._kernels, self._attention, self._products, repeated if self._step.keys_repeated else contextlib.nullcontext():
             self._steps()
 
     def _steps(self) -> None:

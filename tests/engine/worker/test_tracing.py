@@ -107,6 +107,10 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, autocast": {"head": "classification", "autocast": "bfloat16"},
     "bert, dora": {"head": "tagging", "method": "lora", "dora": True},
     "bert, fp32 over bf16": {"head": "tagging", "method": "lora", "base_dtype": "bfloat16"},
+    "bert, 4-bit maps in fp32, autocast": {
+        "head": "tagging", "method": "qlora", "base_dtype": "bfloat16", "compute_dtype": "float32", "autocast": "bfloat16",
+        "kbit_prepared": False, "micro_batch_rows": 2, "length": 4,
+    },
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer", "label_smoothing": 0.1},
     "bert, bf16": {"head": "classification", "base_dtype": "bfloat16", "micro_batch_rows": 16},
     "bert, masked_lm, autocast": {"head": "masked_lm", "autocast": "bfloat16"},
@@ -580,6 +584,26 @@ def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
     assert spans.limited(kept, allocated, 115, context) == kept | {"low": 59, "high": 105}
     assert spans.limited(kept, allocated, 90, context) == {"predicted": 80, "low": 59, "high": 80}
     assert spans.limited(kept, allocated, 60, context) == kept, "what does not fit is told as it would be"
+
+
+def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_they_unpack() -> None:
+    """Of BERT's largest map the weight is unpacked in the base's type and copied: in every version on the way back, before
+    bitsandbytes 0.50 on the way there too. Before 0.47 a stream in fp32 decided what is computed in."""
+
+    def told(**given: Any) -> dict[str, int]:
+        usual = {"base_dtype": "float16", "kbit_prepared": True, "micro_batch_rows": 2, "length": 4}
+        step = step_of(**usual | {"head": "tagging", "method": "qlora", "compute_dtype": "float16"} | given)
+        return by_phase(traced(BERT, step, Card("cpu"), 1).segments)
+
+    weight, few = 64 * 256, 4096
+    now, wide = told(), told(compute_dtype="float32")
+    assert wide["backward"] - now["backward"] == pytest.approx(4 * weight, abs=few)
+    before = told(bitsandbytes="0.46.1")
+    assert before["backward"] == wide["backward"] == told(bitsandbytes="0.46.1", compute_dtype="float32")["backward"]
+    assert before["forward"] - wide["forward"] == pytest.approx(2 * weight, abs=few)
+    assert told(bitsandbytes="0.49.2")["backward"] == now["backward"]
+    narrow = {"kbit_prepared": False, "bitsandbytes": "0.46.1"}
+    assert told(**narrow)["backward"] < told(**narrow, compute_dtype="float32")["backward"], "fp16 decides nothing"
 
 
 def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
