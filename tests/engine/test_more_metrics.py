@@ -34,6 +34,7 @@ def test_metrics_of_labels_are_those_of_scikit_learn(seed: int) -> None:
     labels, rows = int(random.integers(1, 7)), int(random.integers(5, 80))
     truth, said = (random.random((rows, labels)) < 0.35 for _ in range(2))
     truth[:, seed % 2 : 1] = False  # of every other the first label is given and never true
+    truth[:, -1], said[:, -1] = False, np.arange(rows) < seed % 3  # the last one is never true, and given twice at most
     found = Labels([f"l{i}" for i in range(labels)]).full_score(sets_of(truth), Answers(sets_of(said), None))
     options: dict[str, Any] = {"zero_division": 0}
     assert found["micro_f1"] == pytest.approx(f1_score(truth, said, average="micro", **options))
@@ -122,9 +123,9 @@ def test_words_that_were_never_read_are_wrong() -> None:
 def test_tags_that_mark_no_spans_are_words_of_their_own() -> None:
     assert not has_spans(["NOUN", "VERB"])
     assert has_spans(["O", "B-x", "M-x", "E-x", "S-x"])
-    found = Tags(["NOUN", "VERB", "O"]).summary([[0, 0, 1, 2]], Answers([[0, 1, 1, 2]], None))
-    assert found["span_f1"] == pytest.approx(2 / 3)
-    assert found["token_accuracy"] == pytest.approx(3 / 4)
+    found = Tags(["NOUN", "VERB", "O"]).summary([[0, 0, 1, 2], [1]], Answers([[0, 1, 1, 2], [-1]], None))
+    assert found["span_f1"] == pytest.approx(4 / 7)
+    assert found["token_accuracy"] == pytest.approx(3 / 5)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,12 @@ def test_gains_have_intervals_and_say_which_way_is_better(kind: Kind, truth: Any
     assert span["gain"] == pytest.approx(one)
     assert (span["high"] < 0) if metric in ("rmse", "perplexity") else (span["low"] > 0)
     (said,) = statements(kind, {"majority": found}, {"majority": {}})
-    assert said.startswith("Better")
+    told = {"rmse": "-0.618 RMSE ", "perplexity": "-42.4 perplexity "}
+    assert said.startswith(f"Better: {told.get(metric, f'{100 * one:+.1f} points of')}")
+    places = np.random.default_rng(0).integers(len(truth), size=len(truth))  # rows drawn anew are a weighting
+    drawn = kind.from_sums(np.bincount(places, minlength=len(truth))[None] @ kind.table(truth, after))
+    again = kind.summary([truth[i] for i in places], Answers([after[i] for i in places], None))
+    assert {name: values.item() for name, values in drawn.items()} == pytest.approx(again)
     assert kind.constant_words in said
 
 

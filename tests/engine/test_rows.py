@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from engine.inspection.data import inspect_data
@@ -160,6 +160,7 @@ def grouped(pairs: list[tuple[int, str]]) -> Rows:
 
 
 @settings(max_examples=80)
+@example(pairs=[(0, "a"), (0, "b"), (1, "a"), (1, "c"), (1, "c")], count=2, seed=0)  # one would fill up, with all b
 @given(pairs=GROUPS, count=st.integers(1, 40), seed=st.integers(0, 5))
 def test_rows_of_one_group_stay_on_one_side_and_of_no_label_all_are_taken(
     pairs: list[tuple[int, str]], count: int, seed: int

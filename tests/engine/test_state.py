@@ -69,7 +69,7 @@ def test_steps_done_again_replace_what_was_seen() -> None:
 def test_a_resumed_run_stands_where_its_checkpoint_does() -> None:
     before = [run(), *(step(n) for n in range(1, 8)), scored(4), scored(6), ("end", {"status": "stopped", "code": 5})]
     state = fold(events(*before, ("phase", {"name": "load"}), run(resumed_from=4)))
-    assert (state.status, state.end, state.step) == ("running", None, 4)
+    assert (state.status, state.end, state.step, state.started) == ("running", None, 4, 101.0)
     assert [n for n, _ in state.losses] == [1, 2, 3, 4]
     assert [e.step for e in state.evaluations] == [4]
 
@@ -103,6 +103,11 @@ def test_time_left_counts_steps_evaluations_and_the_final_scoring() -> None:
     blind = run(evaluations=0, checkpoints=5)
     unscored = 6 * 2.0 + 3 * 0.5 + 0.5
     assert fold(events(blind, step(4), quick)).seconds_left == pytest.approx(unscored), "saved, though not scored"
+    learning = ("sample", {"number": 0, "split": "learning", "seconds": 4.0})
+    told = fold(events(run(), scored(0, "before", 7.0), step(1), step(2), learning, scored(2), learning, scored(4)))
+    assert told.seconds_left == pytest.approx(8 * 2.0 + 7.0), "no evaluation is left"
+    told = fold(events(run(evaluations=4), scored(0, "before", 7.0), step(1), step(2), learning, scored(2), learning, scored(4)))
+    assert told.seconds_left == pytest.approx(8 * 2.0 + 2 * (3.0 + 4.0) + 7.0), "answers are written at each of them"
 
 
 def test_a_run_that_may_stop_early_is_said_to_take_up_to_what_all_its_steps_take() -> None:
