@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.worker import budget, modeling
 from engine.worker.modeling import Built, build, load_tokenizer
+from engine.worker.saving import SavingTrainer
 from engine.worker.stored import new_modules, stored_shapes
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
@@ -130,6 +132,16 @@ def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_
     assert [n for n, kind in kinds.items() if kind == "Params4bit" and "q_proj" in n]
     assert len([n for n, p in made.model.named_parameters() if "experts" in n and "lora_A" in n and p.requires_grad]) == 4
     assert made.head == ["score"]
+
+    def nothing(*_: object) -> None: ...
+
+    state = SimpleNamespace(stateful_callbacks={}, save_to_json=nothing)
+    beside = dict.fromkeys(("_save_optimizer_and_scheduler", "_save_scaler", "_save_rng_state"), nothing)
+    trainer: Any = SimpleNamespace(model=built(make_plan(folder)).model, state=state, control=None, _note={}, **beside)
+    trainer.callback_handler, trainer._memory_note = SimpleNamespace(callbacks=[]), dict
+    SavingTrainer._write(trainer, tmp_path / "step-1")
+    held = load_file(tmp_path / "step-1" / "model.safetensors")
+    assert held.keys() == {n for n, _ in trainer.model.named_parameters()}, "a checkpoint is read back by the model's own names"
 
 
 def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path, make_plan: MakePlan) -> None:

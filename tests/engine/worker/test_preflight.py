@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
+from engine import checkpoints
 from engine.events import read_events
 from engine.files import sha256_of
 from engine.installed import own_code
@@ -26,7 +27,7 @@ from engine.worker.packing import cut_packed
 from engine.worker.preflight import Preflight, heaviest, padded, windows
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.facts import Facts
-from recommender.footprint import disk_needed
+from recommender.footprint import BESIDE_CHECKPOINT, disk_needed
 from recommender.largest import largest_micro_batch
 from recommender.plan import Plan
 from recommender.recommendation import Method
@@ -133,9 +134,11 @@ def test_weights_buffers_gradients_and_random_states_come_back(
     def state(trainer: Any) -> tuple[Any, ...]:
         model = trainer.model
         tensors = {n: t.detach().clone() for n, t in [*model.named_parameters(), *model.named_buffers()]}
-        return tensors, torch.get_rng_state(), random.getstate(), str(np.random.get_state()), trainer.optimizer
+        states = torch.get_rng_state(), random.getstate(), str(np.random.get_state())
+        return tensors, *states, trainer.optimizer, trainer._task.once
 
     def spy(self: Any, trainer: Any, built: Any, predicted: Any) -> None:
+        trainer._task.once = True
         seen.append(state(trainer))
         go(self, trainer, built, predicted)
         seen.append(state(trainer))
@@ -208,10 +211,16 @@ def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
     assert (random.getstate(), str(np.random.get_state())) == drawn[1:]
 
 
-def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+def test_room_is_asked_for_what_is_not_there_yet(
+    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = make_plan(tiny, "lora")
     run = begin(plan)
-    quiet = SimpleNamespace(warn=lambda *_, **__: None)
+    warned: list[str] = []
+    quiet = SimpleNamespace(warn=lambda code, *_, **__: warned.append(code))
+    usage = shutil.disk_usage("/")
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10**12))
+    monkeypatch.setattr(room, "memory_available", lambda: 10**12)
     trainer = SimpleNamespace(expected_bytes=lambda: 1000, saved_bytes=lambda: 10)
     built = SimpleNamespace(parameters=10**9)
 
@@ -227,6 +236,10 @@ def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, make_plan: MakePlan
     assert begun["needed"] == empty["needed"] - 2500
     run.model.mkdir()
     assert disk()["needed"] == begun["needed"] - empty["result"]
+    assert not warned
+    monkeypatch.setattr(room, "memory_available", lambda: 10**9)
+    disk()
+    assert warned == ["merge_does_not_fit"], "a billion parameters are merged in more memory"
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -236,6 +249,10 @@ def test_a_run_asks_for_the_disk_that_its_plan_was_told_of(finished: Callable[[s
     (begun,), (found,) = events(run, "run"), events(run, "preflight")
     shape: Any = SimpleNamespace(parameters=begun["parameters"], table_parameters=0)
     assert disk_needed(shape, method, begun["trained_parameters"], run.plan()) == found["disk"]["needed"]
+    newest, _ = checkpoints.newest_sound(run.checkpoints)
+    assert newest is not None
+    written = sum(file.stat().st_size for file in [*newest.glob("*.safetensors"), newest / "optimizer.pt"])
+    assert found["disk"]["checkpoint"] - BESIDE_CHECKPOINT == pytest.approx(written, rel=0.1, abs=30_000)
 
 
 def test_what_was_found_is_told_and_stands_in_the_report(finished: Callable[[str], RunDirectory]) -> None:
@@ -367,8 +384,8 @@ def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
 def test_an_adapter_that_could_not_be_merged_here_is_trained_and_told(
     tiny: Path, make_plan: MakePlan, finished: Callable[[str], RunDirectory], run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (disk,) = (e["disk"] for e in read_events(finished("lora").events) if e["kind"] == "preflight")
-    assert disk["merged"] > 0
+    (disk,) = (e["disk"] for e in events(finished("lora"), "preflight"))
+    assert disk["merged"] == 4 * (finished("lora").report() or {})["parameters"]
     usage = shutil.disk_usage("/")
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=disk["needed"] + disk["merged"] - 1))
     run = run_here(make_plan(tiny, "lora", epochs=0.1, evaluations=1))

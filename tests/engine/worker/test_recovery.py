@@ -270,6 +270,7 @@ def test_libraries_that_cannot_begin_on_a_full_card_say_so_for_lack_of_memory(mo
     for free, full in ((2 * 2**30, False), (200 * 2**20, True)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 8 * 2**30))
         assert is_out_of_memory(error) is full
+        assert not is_out_of_memory(RuntimeError("index out of range in self"))
 
     def failed() -> None:
         raise RuntimeError("CUDA error: device-side assert triggered")
