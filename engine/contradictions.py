@@ -129,8 +129,9 @@ def check_rows(plan: Plan, data: DataFacts) -> None:
     seen = [label for label, n in zip(data.labels or (), data.label_counts or (), strict=False) if n]  # of a sample, not all are
     if strange := [label for label in seen if label not in named]:
         listed, known = (", ".join(one_line(label, 40) for label in labels[:10]) for labels in (strange, named))
+        place = plan.data.train if plan.data.train != ANY["data"]["train"] else "--set"
         raise InputError(
-            f"{plan.data.train}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}."
+            f"{place}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}."
         )
     counted = (c for c in data.truncation if c.length >= plan.max_length > ANY["max_length"])
     cut = min(counted, key=lambda c: c.length, default=None)

@@ -114,7 +114,7 @@ def test_labels_that_a_plan_does_not_name_are_told_from_facts() -> None:
     labels = DataFacts(rows=9, labels=("a", "b", "c"), label_counts=(4, 3, 2))
     plan = plan_of_settings([])
     named = plan.model_copy(update={"data": plan.data.model_copy(update={"labels": ["a", "b"]})})
-    with pytest.raises(InputError, match=r"^any: labels .*\(data\.labels\): c; the known ones are a, b\.$"):
+    with pytest.raises(InputError, match=r"^--set: labels .*\(data\.labels\): c; the known ones are a, b\.$"):
         check_rows(named, labels)
     check_rows(named, labels.model_copy(update={"label_counts": (5, 4, 0)}))
     check_rows(plan, labels)
