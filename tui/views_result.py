@@ -73,7 +73,7 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
             if not isinstance(found, dict):
                 continue
             values = "".join(f"{metric(real(found.get(n))):>{_width(n)}}" for n in part)
-            style = "bold $text-success" if split == "after" else ""
+            style = "bold" if split == "after" else ""
             lines.append(Content.styled(f"{padded(words, 16)}{values}", style))
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
