@@ -10,7 +10,7 @@ from engine.text import one_line
 from tui import judged
 from tui.i18n import _
 from tui.views_result import get
-from tui.words import amount, clock, duration, metric, number, padded, real, short_name, sign, size, status_with_sign
+from tui.words import amount, clock, duration, fitted_name, metric, number, padded, real, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
     from tui.comparing import Compared, Comparison
@@ -33,7 +33,7 @@ STYLES = ("$text-accent", "$text-primary", "$third-curve", "$text-error")
 def legend(made: "Comparison", width: int) -> Content:
     """Which letter is which run, in `width` cells; runs of one data set have one name, so when they began is told too."""
     lines = []
-    names = [one_line(short_name(c.run.name), max(width - BESIDE_NAMES, 8)) for c in made.runs]
+    names = [fitted_name(c.run.name, max(width - BESIDE_NAMES, 8)) for c in made.runs]
     longest = max(map(cell_len, names), default=0)
     for n, c in enumerate(made.runs):
         said = f"{padded(names[n], longest)} {clock(c.state.started)} {status_with_sign(c.state.status)}"

@@ -265,6 +265,16 @@ async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any, screen:
         await wait(pilot, lambda: "not scored on the same held-out rows" in " ".join(screen(app).split()))
 
 
+def test_the_legend_of_a_comparisons_runs_tells_their_seeds_apart(tmp_path: Path) -> None:
+    group = tmp_path / "20261130-102402-support-train-compare"
+    runs = [Compared(letter, RunDirectory(group / f"lora-{n}"), RunState(), None, {}) for n, letter in enumerate("AB", 1)]
+    (group / "lora-1").mkdir(parents=True)
+    (group / "group.json").write_text("{}")
+    lines = views_compare.legend(Comparison(runs), 38).plain.splitlines()
+    assert [line.split()[1].rpartition("/")[2] for line in lines] == ["lora-1", "lora-2"]
+    assert max(map(len, lines)) <= 38
+
+
 def test_names_of_settings_are_whole_beside_four_runs(make_run: Any) -> None:
     runs = [Compared(letter, make_run(letter).run, RunState(), None, {}) for letter in "ABCD"]
     made = Comparison(runs, [("data.validation_rows", ["100", "200", "300", "400"]), ("rank", ["8", "16", "32", ""])])
