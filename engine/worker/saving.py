@@ -41,8 +41,6 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
         started = time.monotonic()
         root = Path(self.args.output_dir)
         folder = checkpoints.folder_of(root, self.state.global_step)
-        if folder.exists():  # of this very step, from before a resume: sound, or it would have been put aside
-            return
         root.mkdir(mode=0o700, exist_ok=True)  # who needed room may have removed all that were there
         checkpoints.check_space(root, self.expected_bytes())
         best = self.state.best_global_step
