@@ -144,11 +144,14 @@ def test_early_stopping_waits_while_the_metric_or_the_loss_gets_better(
     assert (said.index(True) + 1 if True in said else None) == ended
 
 
-def test_early_stopping_is_not_forgotten_by_a_worker_killed_at_that_very_step(
-    tiny: Path, make_plan: MakePlan, run_here: Here
+def test_early_stopping_is_not_forgotten_by_a_pause_before_it_or_a_worker_killed_at_that_very_step(
+    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin
 ) -> None:
     plan = make_plan(tiny, epochs=0.5, evaluations=6, early_stopping=True, patience=2, learning_rate=1e-12)
-    run = run_here(plan)
+    run = begin(plan)
+    for step in (2, None):
+        pause_at(run, step)
+        run_here(plan, again=run)
     steps = (run.report() or {})["steps"]
     assert steps == 3
     for file in (run.report_file, run.checkpoints / checkpoints.FINISHED):

@@ -78,7 +78,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     tiny_chat: Path, pairs_file: str, monkeypatch: pytest.MonkeyPatch, method: str, packed: bool
 ) -> None:
     """The uncut batch is computed pair by pair as the paper writes it; the reference is the model before it was changed."""
-    plan = plan_of(tiny_chat, pairs_file, method, label_smoothing=0.1)
+    plan = plan_of(tiny_chat, pairs_file, method, label_smoothing=0.1, preference_beta=0.3)
     tokenizer = load_tokenizer(str(tiny_chat))
     task = task_of(plan, [], tokenizer.pad_token_id, "decoder")
     assert isinstance(task, Preference)
@@ -105,7 +105,7 @@ def test_a_cut_batch_has_the_gradients_of_the_uncut_one(
     for ids, (labels, n, (ref_chosen, ref_rejected)) in zip(rows.input_ids, sides, strict=True):
         chosen = log_likelihood(model, ids[:n], labels[:n]) - ref_chosen
         rejected = log_likelihood(model, ids[n:], labels[n:]) - ref_rejected
-        margin = 0.1 * (chosen - rejected)
+        margin = 0.3 * (chosen - rejected)
         losses.append(-0.9 * functional.logsigmoid(margin) - 0.1 * functional.logsigmoid(-margin))
     expected_loss = torch.stack(losses).mean()
     expected_loss.backward()
