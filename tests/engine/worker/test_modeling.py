@@ -105,6 +105,8 @@ def test_qlora_quantises_the_layers_and_nothing_new(request: pytest.FixtureReque
     kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
     quantised = [n for n, kind in kinds.items() if kind == "Params4bit"]
     assert len(quantised) >= 12
+    held = [p.quant_state for p in made.model.parameters() if hasattr(p, "quant_state")]
+    assert {(state.quant_type, state.nested) for state in held} == {("nf4", True)}, "NF4, its constants in 8 bits: E20"
     assert not [n for n in quantised if any(f".{h}." in n for h in made.head)]
     layers = {n for n, module in made.model.named_modules() if "4bit" in type(module).__name__}
     assert not [n for n in layers if any(f".{h}." in f"{n}." for h in made.head)]
