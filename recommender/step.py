@@ -68,6 +68,9 @@ class TrainingStep(Given):
     length: Annotated[int, Field(ge=1, le=10_000_000)] = 512
     padded: bool | None = None
     """Whether the rows are of unequal lengths, so that attention needs a mask."""
+    dynamic_padding: bool | None = None
+    """Whether each micro-batch is only as long as its longest row, so that micro-batches differ in length; `length` is then the
+    longest of all."""
     head: Literal["causal_lm", "classification", "tagging", "masked_lm"] | None = None
     labels: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """Classes or tags."""

@@ -4,8 +4,9 @@ The rules are those of c10/cuda/CUDACachingAllocator.cpp with its defaults and o
 at most 1 MiB come from segments of 2 MiB, below 10 MiB from segments of 20 MiB, larger ones from a segment of their own in
 steps of 2 MiB; the smallest free block that fits is taken, the lower address first; a large block is split only when more than
 1 MiB is left of it, so that it may count for up to 1 MiB more than its tensor; neighbours that are both free become one. With
-expandable segments each pool is one segment that grows by pages, and whatever is left of a block is split off.
-Not modelled: garbage collection and the retry at the limit, which return free segments when memory runs short.
+expandable segments each pool is one segment that grows by pages, and whatever is left of a block is split off. Where a segment
+finds no room, those that are free as a whole are given back first (`release_cached_blocks`).
+Not modelled: garbage collection, which is off unless a setting turns it on, and expandable segments at the limit.
 """
 
 from bisect import bisect_left, insort
@@ -59,13 +60,18 @@ class _Pool:
         self.free.pop(bisect_left(self.free, (block.size, block.address)))
 
 
+class OutOfRoom(Exception):
+    """A segment finds no room, whatever is given back."""
+
+
 class Allocator:
     """Counters in bytes, as `torch.cuda.memory_allocated` and `memory_reserved` give them."""
 
-    def __init__(self, *, expandable: bool = False) -> None:
-        """`expandable` stands for `expandable_segments:True`: each pool is one segment that grows where it ends."""
+    def __init__(self, *, expandable: bool = False, limit: int | None = None) -> None:
+        """`expandable` stands for `expandable_segments:True`: each pool is one segment that grows where it ends. `limit` are the
+        bytes that there are, for segments that do not grow."""
         self.allocated = self.reserved = self.peak_allocated = self.peak_reserved = 0
-        self._expandable = expandable
+        self._expandable, self._limit = expandable, limit
         self._pools = (_Pool(large=False), _Pool(large=True))
         self._next = 0
         self._held: dict[int, _Block] = {}
@@ -143,6 +149,10 @@ class Allocator:
         if self._expandable:
             return self._extend(pool, size)
         segment = 2 * MIB if not pool.large else 20 * MIB if size < 10 * MIB else -(-size // (2 * MIB)) * 2 * MIB
+        if self._limit is not None and self.reserved + segment > self._limit:
+            self.empty_cache()
+            if self.reserved + segment > self._limit:
+                raise OutOfRoom
         block = _Block(self._next, segment, pool)
         self._next += segment + MIB  # never neighbours
         pool.blocks[block.address] = block

@@ -4,7 +4,10 @@ import random
 
 import pytest
 
-from engine.prediction.allocator import MIB, Allocator, Heap
+from engine.prediction.allocator import MIB, Allocator, Heap, OutOfRoom
+from engine.prediction.lengths import LONG, USUAL, Lengths, growing, rows_of
+from engine.prediction.stream import Event, Segment
+from recommender.facts import DataFacts
 
 
 def replay(events: list[tuple[int, int]], *, expandable: bool = False) -> Allocator:
@@ -113,3 +116,48 @@ def test_a_block_does_not_fit_where_one_of_its_size_was_unless_a_neighbour_is_fr
     held.allocate(4, 4096)
     held.allocate(5, 4096)
     assert held.reserved == 4 * (4096 + 64)
+
+
+def test_segments_that_are_free_are_given_back_before_a_card_is_full() -> None:
+    pool = Allocator(limit=100 * MIB)
+    for name, size in enumerate((40, 50)):
+        pool.allocate(name, size * MIB)
+    pool.release(0)
+    pool.allocate(2, 50 * MIB)
+    assert (pool.reserved, pool.peak_reserved) == (100 * MIB, 100 * MIB)
+    pool.release(1)
+    pool.allocate(3, 30 * MIB)  # a part of the segment: the rest of it is held by that
+    with pytest.raises(OutOfRoom):
+        pool.allocate(4, 40 * MIB)
+
+
+def stream(length: int) -> list[Segment]:
+    """A loop of which all is as long as the micro-batch but the weights: logits, and what they are copied to."""
+    logits = [Event(number, length * MIB, "logits") for number in (3, 4)]
+    step = [[*logits, Event(5, length // 4 * MIB, "kept")], [Event(3, -1, ""), Event(4, -1, ""), Event(5, -1, "")]]
+    again = [[e._replace(number=e.number + 3) for e in part] for part in step]
+    parts = {"load": [Event(1, 100 * MIB, "weights")], "first forward": step[0], "first backward": step[1]}
+    parts |= {"forward": again[0], "backward": again[1], "optimizer": [], "evaluation": []}
+    return [Segment(phase, events) for phase, events in parts.items()]
+
+
+def test_each_micro_batch_that_is_the_longest_so_far_is_taken_anew_beside_what_shorter_ones_left() -> None:
+    lengths = Lengths(stream(80), stream(40), (80, 40))
+    equal = 100 * MIB + (2 * 80 + 20) * MIB
+    assert lengths.reserved([80]) == lengths.reserved([80, 40, 60, 48]) == equal
+    assert lengths.reserved([40, 60, 80]) == 100 * MIB + 2 * (40 + 60 + 80) * MIB + 10 * MIB, "what is kept fits older blocks"
+    assert lengths.room([80]) < 1.02 * equal
+    assert equal < lengths.room([40, 48, 60, 64, 72, 80]) < lengths.reserved([40, 48, 60, 64, 72, 80]), "free segments go back"
+
+
+def test_longer_micro_batches_come_as_often_as_the_lengths_of_the_rows_have_it() -> None:
+    evenly = rows_of(DataFacts(), 400)
+    assert [evenly(share) for share in (0.5, 1.0)] == [200, 400]
+    assert growing(400, 1, LONG, evenly)[:3] == [200, 300, 350]
+    usual, long = (growing(400, 4, share, evenly) for share in (USUAL, LONG))
+    assert usual[-1] == long[-1] == 400
+    assert len(usual) < len(long) < 12
+    counted = rows_of(DataFacts(tokens_p50=100, tokens_p95=400, tokens_max=500), 400)
+    assert growing(400, 1, LONG, counted)[0] == 100
+    cut = rows_of(DataFacts(tokens_p50=900, tokens_p95=2000, tokens_max=5000), 400)
+    assert growing(400, 4, LONG, cut) == [400], "all are cut at the same length"

@@ -9,7 +9,7 @@ from engine.prediction import sizes
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment
 from engine.worker import layout, token_loss
-from engine.worker.tracing import models, work
+from engine.worker.tracing import dynamic, models, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
@@ -38,7 +38,7 @@ class CandidateStep:
     def __init__(
         self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None, *, timed: bool = False
     ) -> None:
-        self._one, self._card, self._config = one, card, facts.model.config or {}
+        self._facts, self._one, self._card, self._config = facts, one, card, facts.model.config or {}
         self._share, self._read = learned_share(facts) if learned is None else learned, read_share(facts)
         self._built = models.config_of(self._config)
         text = self._built.get_text_config()
@@ -181,6 +181,17 @@ class CandidateStep:
     def _in_cache(self) -> int:
         """Tokens whose logits are worked on together on a CPU."""
         return max(token_loss.TILE // self._words, 1)
+
+    def kept(self, segments: list[Segment], reserved: int) -> dynamic.Kept | None:
+        """What an allocator keeps whose segments do not grow, of micro-batches that differ in length."""
+
+        def at(length: int) -> list[Segment]:
+            try:
+                return CandidateStep(self._facts, self._one | {"length": length}, self._card, self._share).segments()
+            except UNTRACEABLE as error:
+                raise Unlike("at another length") from error
+
+        return dynamic.kept(segments, reserved, self.at[:2], self._facts.data, at)
 
     def all_learned(self, segments: list[Segment]) -> list[Segment] | None:
         """The stream if all of the text were learned, where the terms of its blocks tell that."""

@@ -66,14 +66,8 @@ def candidates(
         except UNTRACEABLE as error:
             short |= is_out_of_memory(error)
             return None
-        allocated, kept, fullest = _most(told, "allocated"), _most(told, "reserved"), _most(whole, "reserved")
-        margin = RESERVED if pooled else ALLOCATED
         found[name_of(one)] = {
-            "peak": kept,
-            "low": int(ALLOCATED[0] * allocated),
-            "high": int(margin[1] * fullest),
-            "most": int(FITTING * _most(whole, "allocated") if pooled else margin[1] * fullest),  # a heap gives nothing back
-            "parts": told["parts"] | {"reserve": kept - sum(told["parts"].values())},
+            **_reserved(step, segments, (told, whole), pooled=pooled, grows=expandable),
             "phases": parts_by_phase(told),
             "trained": step.trained,
             "packed": step.packed,
@@ -113,6 +107,27 @@ def candidates(
                 hand_over(one, found[name_of(one)])
         time_them()
     return {"steps": found, "short_of_memory": short, "left": left}
+
+
+def _reserved(
+    step: CandidateStep, segments: list[Segment], replays: tuple[dict[str, Any], dict[str, Any]], *, pooled: bool, grows: bool
+) -> dict[str, Any]:
+    """The peak and its interval, by the replays of the step as it is and as it would be if all of its text were learned; `grows`
+    are segments of a card that do."""
+    told, whole = replays
+    kept, fullest = _most(told, "reserved"), _most(whole, "reserved")
+    margin = RESERVED if pooled else ALLOCATED
+    room = FITTING * _most(whole, "allocated") if pooled else margin[1] * fullest  # a heap gives nothing back
+    if pooled and not grows and (differing := step.kept(segments, kept)) is not None:
+        kept, fullest = differing.usual, max(fullest, differing.most)
+        room = max(room, ALLOCATED[1] * differing.room)
+    return {
+        "peak": kept,
+        "low": int(ALLOCATED[0] * _most(told, "allocated")),
+        "high": int(margin[1] * fullest),
+        "most": int(room),
+        "parts": told["parts"] | {"reserve": kept - sum(told["parts"].values())},
+    }
 
 
 def name_of(one: dict[str, Any]) -> str:

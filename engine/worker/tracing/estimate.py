@@ -11,7 +11,7 @@ from engine.prediction.experts import experts_of, one_by_one
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker import products
-from engine.worker.tracing import models, spans, work
+from engine.worker.tracing import dynamic, models, spans, work
 from engine.worker.tracing.chunked_nll import CHUNK
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.steps import at_depth, card_of, learned_share, own_step
@@ -56,22 +56,34 @@ def estimate(facts: Facts) -> dict[str, Any]:
         high, reserved_high = high + spans.unnamed(card), reserved_high + spans.unnamed(card)
     several = answer.step.devices > 1
     allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
-    reserved = spans.around(one.reserved, sharing.MARGINS if several else RESERVED, reserved_low, reserved_high)
-    reserved["low"] = max(reserved["low"], allocated["low"])
-    context = _context(facts, answer.step, reserved["predicted"])
-    if card.kind == "cuda":
-        reserved = spans.limited(reserved, allocated, spans.free(facts.machine), context)
+    kept = None if (differ := _lengths_differ(answer, card)) is False else _kept(one, answer.step, card, facts)
+    context = _context(facts, answer.step, one.reserved)
+
+    def reserving(point: int, more: int) -> dict[str, int]:
+        margins = sharing.MARGINS if several else RESERVED
+        found = spans.around(one.reserved, margins, reserved_low, reserved_high + more) | {"predicted": point}
+        found["low"] = max(found["low"], allocated["low"])
+        return spans.limited(found, allocated, spans.free(facts.machine), context) if card.kind == "cuda" else found
+
+    reserved_low += 0 if kept is None else kept.least - one.reserved
+    reserved = reserving(one.reserved, 0)
+    if kept is not None:
+        most = reserving(kept.usual if differ else one.reserved, kept.most - one.reserved)
+        reserved = most | {"low": reserved["low"]}
     text = models.config_of(content).get_text_config()
     held = {name: reserved[name] + extra for name, extra in zip(("predicted", "low", "high"), context, strict=True)}
     if card.kind == "cuda":
         gradients = one.parts_by_phase["optimizer"].get("gradients", 0)
-        most = answer.others.get("embeddings_in_fp32", answer.step)
-        held = spans.with_paged(held, most, gradients, _table(text), spans.free(facts.machine))
+        widest = answer.others.get("embeddings_in_fp32", answer.step)
+        held = spans.with_paged(held, widest, gradients, _table(text), spans.free(facts.machine))
     assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
     if everywhere and experts_of(text)[1]:
         assumed.append("lora_dropout")  # which adapters of experts are counted without
-    room = _room(facts.machine, allocated if card.kind == "cuda" else reserved, context)  # a heap gives nothing back
+    if kept is not None and differ is None:
+        assumed.append("dynamic_padding")
+    held_at_least = allocated if card.kind == "cuda" else reserved  # a heap gives nothing back
+    room = _room(facts.machine, held_at_least, context, 1.0 if kept is None else kept.room / one.allocated)
     return {
         "allocated": allocated,
         "reserved": reserved,
@@ -83,6 +95,27 @@ def estimate(facts: Facts) -> dict[str, Any]:
         **({} if room is None else {"fits": room}),
         "assumed": assumed,
     }
+
+
+def _lengths_differ(answer: Resolved, card: Card) -> bool | None:
+    """Whether micro-batches differ in length in a way that the allocator minds: where segments grow, it does not. `None` where
+    nobody tells: rows that are or may be padded may all be padded alike."""
+    step = answer.step
+    if card.kind != "cuda" or step.expandable_segments:
+        return False
+    if step.dynamic_padding is None and (step.padded or "padded" in answer.others) and not own_step(step):
+        return None
+    return bool(step.dynamic_padding)
+
+
+def _kept(one: "_Predicted", step: TrainingStep, card: Card, facts: Facts) -> dynamic.Kept | None:
+    """What lengths that differ make of the reservation."""
+    content, (speed, _) = facts.model.config or {}, _speed(facts, step)
+
+    def at(length: int) -> list[Segment]:
+        return _stream(content, step.model_copy(update={"length": length}), card, facts, speed)[0]
+
+    return dynamic.kept(one.segments, one.reserved, (step.micro_batch_rows, step.length), facts.data, at)
 
 
 Range = tuple[int, int]
@@ -146,13 +179,14 @@ def _in_one_chunk(step: TrainingStep) -> TrainingStep | None:
     return step.model_copy(update={"length": few}) if told else None
 
 
-def _room(machine: Machine, held: dict[str, int], context: tuple[int, int, int]) -> dict[str, Any] | None:
-    """Whether a step that has to hold so much fits into what is free; `None` where that is not known."""
+def _room(machine: Machine, held: dict[str, int], context: tuple[int, int, int], more: float = 1.0) -> dict[str, Any] | None:
+    """Whether a step that has to hold so much fits into what is free; `None` where that is not known. The allocator needs `more`
+    times that for what lies between."""
     free = spans.free(machine)
     if free is None:
         return None
     low = held["low"] + context[1]
-    high = max(held["high"], int(FITTING * held["predicted"])) + context[2]
+    high = max(int(more * held["high"]), int(FITTING * held["predicted"])) + context[2]
     verdict = "fits" if high <= USABLE_TRACED * free else "doubtful" if low <= free else "does_not_fit"
     return {"verdict": verdict, "available": free, "low": low, "high": high}
 
@@ -162,6 +196,7 @@ class _Predicted:
 
     def __init__(self, segments: list[Segment], seconds: dict[str, float], pool: Allocator | Unpooled) -> None:
         found = peaks(segments, pool)
+        self.segments = segments
         by_phase = {name: int(phase["allocated"]) for name, phase in found["phases"].items()}
         self.phases = {
             phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
@@ -190,8 +225,10 @@ def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
     return {name: found[name]["parts"] for name in PHASES if name in found}
 
 
-def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:
-    speed, measured = _speed(facts, step)
+def _stream(
+    content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts, speed: work.Speed
+) -> tuple[list[Segment], float, float]:
+    """What the step allocates on a device, and what `at_depth` tells beside."""
     try:
         segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
         text = models.config_of(content).get_text_config()
@@ -206,6 +243,12 @@ def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: F
             raise InputError(mixes(step.base_dtype)) from error
         said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
+    return segments, busy, count
+
+
+def _predicted(content: dict[str, Any], step: TrainingStep, card: Card, facts: Facts) -> _Predicted:
+    speed, measured = _speed(facts, step)
+    segments, busy, count = _stream(content, step, card, facts, speed)
     whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
     low, high = TIME[measured]
     high *= 1 if measured else with_least_power(facts.machine)

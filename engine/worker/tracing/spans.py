@@ -70,12 +70,12 @@ def limited(
     """What the allocator keeps on a card that has no more: it gives back what it does not use before it fails, and starts anew
     (CUDACachingAllocator.cpp, `release_cached_blocks`). Where it comes near the end it may have had to: a screen or another
     process takes memory too."""
-    room = None if available is None else available - context[0]
-    if room is None or reserved["high"] <= room or allocated["predicted"] > room:
+    if available is None or allocated["predicted"] > (room := available - context[0]) or reserved["high"] <= room:
         return reserved
+    high = max(min(reserved["high"], available - context[1]), allocated["high"])
     if reserved["predicted"] <= room:
-        return reserved | {"low": min(reserved["low"], allocated["low"]), "high": max(room, allocated["high"])}
-    return {"predicted": room, "low": allocated["low"], "high": max(room, allocated["high"])}
+        return reserved | {"low": min(reserved["low"], allocated["low"]), "high": high}
+    return {"predicted": room, "low": allocated["low"], "high": high}
 
 
 def of_versions(phases: dict[str, int], step: TrainingStep, content: dict[str, Any]) -> list[dict[str, int]]:

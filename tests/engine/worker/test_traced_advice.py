@@ -442,3 +442,16 @@ def test_what_a_heap_keeps_beside_the_tensors_of_a_step_on_a_cpu_has_to_find_roo
     assert told["peak"] == sum(told["parts"].values())
     assert told["parts"]["reserve"] > 0
     assert told["most"] >= told["peak"]
+
+
+def test_where_segments_do_not_grow_micro_batches_of_other_lengths_need_room_of_their_own(facts: Facts) -> None:
+    """As under Windows, or where a machine's driver cannot map memory."""
+    model = facts.model.model_copy(update={"config": CONFIG | {"hidden_size": 256, "intermediate_size": 1024}})
+    settings = recommend(facts).candidate("full").settings.model_dump(mode="json")
+    wanted = {"method": "full", "task": "classification", "settings": settings, "rows": 24, "length": 96, "pieces": 1}
+    known = facts.model_copy(update={"model": model})
+    fixed, growing = (candidates(known, [wanted | {"labels": 3}], expandable=way)["steps"]["full"] for way in (False, True))
+    assert fixed["peak"] == sum(fixed["parts"].values()) > growing["peak"]
+    assert fixed["high"] > 1.1 * growing["high"]
+    assert fixed["most"] > growing["most"]
+    assert fixed["low"] == pytest.approx(growing["low"], rel=0.05)
