@@ -25,6 +25,8 @@ from engine.worker import export
 from engine.worker.accelerator import take_hold
 from engine.worker.budget import is_out_of_memory
 from engine.worker.encoding import parts_pairs
+from engine.worker.generating import tastes_off
+from engine.worker.inner import inner_of
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
 from engine.worker.tasks.chat import asking
@@ -130,7 +132,7 @@ class Trial:
         ids = ids[-max(positions - NEW_TOKENS, 1) :]
         inputs = torch.tensor([ids], device=model.device)
         reads = bool(model.config.is_encoder_decoder)
-        settings = {"do_sample": False, "num_beams": 1, "temperature": None, "top_p": None, "top_k": None, "max_length": None}
+        greedy = {"do_sample": False, "temperature": None, "top_p": None, "top_k": None, "max_length": None}
         found = model.generate(
             input_ids=inputs,
             attention_mask=torch.ones_like(inputs),
@@ -139,7 +141,7 @@ class Trial:
             eos_token_id=ends or None,
             use_cache=True,
             streamer=_Told(self.tokenizer, tell, skips_prompt=not reads),
-            **settings,
+            **tastes_off(inner_of(model).generation_config) | greedy,
         )
         begin = 0 if reads else len(ids)
         return str(self.tokenizer.decode(found[0][begin:], skip_special_tokens=True)).strip()

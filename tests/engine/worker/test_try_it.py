@@ -1,6 +1,7 @@
 """Asking a result and its base, side by side: in this process, and through the child."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,12 @@ from engine.loading import split
 from engine.rundir import RunDirectory
 from engine.trying import Trial as Asking
 from engine.worker import export
+from engine.worker.budget import TokenBudget
+from engine.worker.generating import write
 from engine.worker.modeling import build, load_tokenizer
+from engine.worker.scoring import Reader
 from engine.worker.tasks.registry import task_of
-from engine.worker.try_it import Trial, serve
+from engine.worker.try_it import NEW_TOKENS, Trial, serve
 from recommender.errors import InputError
 from recommender.plan import Plan
 from tests.engine.worker.writing import plan_of
@@ -43,16 +47,29 @@ def test_both_say_what_they_said_in_the_run(finished: Finished, method: str) -> 
     assert shares[0][1] >= shares[1][1] >= shares[2][1]
 
 
-def test_a_model_that_writes_tells_what_it_has_so_far(tiny_chat: Path, begin: Callable[[Plan], RunDirectory]) -> None:
-    plan = plan_of(tiny_chat, "lora")
-    run, tokenizer = begin(plan), load_tokenizer(str(tiny_chat))
+def test_a_model_that_writes_tells_what_it_has_so_far(
+    tiny_chat: Path, begin: Callable[[Plan], RunDirectory], tmp_path: Path
+) -> None:
+    """Word by word what it is scored by, whatever tastes its own settings have."""
+    folder = tmp_path / "tastes"
+    shutil.copytree(tiny_chat, folder)
+    blank = [*range(4), *load_tokenizer(str(folder)).encode("\n")]  # it would write nothing else
+    own = json.loads((folder / "generation_config.json").read_text())
+    own |= {"do_sample": True, "temperature": 9.0, "suppress_tokens": blank}
+    (folder / "generation_config.json").write_text(json.dumps(own))
+    plan = plan_of(folder, "lora")
+    run, tokenizer = begin(plan), load_tokenizer(str(folder))
     task = task_of(plan, [], tokenizer.pad_token_id)
-    parts = split(plan.data, plan.task)
-    export.save(run, task, build(task, str(tiny_chat)), tokenizer=tokenizer, parts=parts, base=str(tiny_chat))
+    parts, built = split(plan.data, plan.task), build(task, str(folder))
+    export.save(run, task, built, tokenizer=tokenizer, parts=parts, base=str(folder))
     told: list[tuple[str, str]] = []
-    found = Trial(run).answer("Where is my parcel?", lambda side, words: told.append((side, words)))
+    trial = Trial(run)
+    found = trial.answer("Where is my parcel?", lambda side, words: told.append((side, words)))
     assert {side for side, _words in told} == {"base", "tuned"}
     assert found["base"] == found["tuned"]  # nothing was trained: the adapter adds zero
+    reader = Reader(task, TokenBudget(1000, lambda *_: None), lambda: None)
+    ids, _ = trial._prompt("Where is my parcel?")
+    assert [found["base"]["text"]] == write(reader, tokenizer, built.model, [ids], NEW_TOKENS).texts != [""]
     assert found["tuned"]["text"].startswith(next(words for side, words in told if side == "tuned"))
 
 
