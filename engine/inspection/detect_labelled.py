@@ -18,17 +18,19 @@ from engine.inspection.columns import (
 )
 from engine.inspection.layouts import Shape
 from engine.inspection.misleading import (
+    decimal_commas,
     refuse_decimal_commas,
     refuse_flags,
     refuse_several_answers,
     refuse_vectors,
-    with_commas,
 )
 from engine.inspection.several import separator_of
 from engine.inspection.usual import NUMBERS, PAIRS, RAW
 from engine.tables.table import Table
 from recommender.facts import Task
 
+NO_LABEL = 0.1
+"""Score up to which a column is no label beside a pair: what differs in every row, as ids do, or is the same in all."""
 _TAGS = ("ner_tags", "tags", "labels", "ner", "pos_tags", "upos", "pos", "tag")
 
 
@@ -75,7 +77,7 @@ def text_labels(table: Table, columns: list[Column], named: dict[str, str], task
     if lists:
         return _labels_in_list(table, columns, lists, text, sure=task is not None or "label" in named)
     usual_names = (*LABEL_NAMES, "tags", "genres", "genre", "categories", "topics", "emotions")
-    label = named.get("label") or usual_column(columns, usual_names) or _parted(table, columns, text)
+    label = named.get("label") or usual_column(columns, usual_names) or _parted(table, columns, text, task)
     if task is None and "text" not in named:
         refuse_decimal_commas(table, columns, label)
     if label is not None:
@@ -119,10 +121,11 @@ def _one_each(table: Table, column: Column) -> bool:
     return all(isinstance(value, list) and len(value) == 1 for value in values)
 
 
-def _parted(table: Table, columns: list[Column], text: str) -> str | None:
+def _parted(table: Table, columns: list[Column], text: str, task: Task | None) -> str | None:
     """A column without a usual name whose values are several labels each."""
     short = [c.name for c in columns if c.kind == "value" and c.name != text and c.mean_characters <= 60]
-    short = [name for name in short if not with_commas(table.values(name))]  # `1,30` is one number, and no labels
+    if task is None:  # `1,30` is one number, and no labels
+        short = [name for name in short if not decimal_commas(table.values(name))]
     return next((name for name in short if separator_of(table.values(name), name) is not None), None)
 
 
@@ -182,7 +185,7 @@ def text_label(table: Table, columns: list[Column], named: dict[str, str], task:
         return None
     label = named.get("label")
     if pair is not None:
-        rest = [c for c in columns if c.name not in pair]
+        rest = [c for c in columns if c.name not in pair and label_score(c) > NO_LABEL]
         label = label or best(rest, label_score)
         if "text_pair" not in named and label in (None, *pair):  # answers out of a list are labels of their question
             pair = None

@@ -51,6 +51,12 @@ def with_commas(values: Sequence[Any]) -> list[str]:
     return texts if numbers and any(map(_is_dressed, texts)) else []
 
 
+def decimal_commas(values: Sequence[Any]) -> list[str]:
+    """The same where nearly all have a comma; labels such as `3,27` stand beside single ones."""
+    texts = with_commas(values)
+    return texts if sum("," in t for t in texts) >= MOSTLY_COMMAS * len(texts) else []
+
+
 def _is_dressed(number: str) -> bool:
     """Whether a number has a comma, or a sign of a currency or a percentage."""
     return "," in number or number != number.strip(_SIGNS)
@@ -66,8 +72,8 @@ def refuse_decimal_commas(table: Table, columns: list[Column], label: str | None
     for c in columns:
         measure = c.name.lower() in _MEASURES
         if (measure or (c.name == label and c.called not in PLURALS)) and c.kind == "value" and c.numeric < 0.5:
-            texts = with_commas(table.values(c.name))
-            if texts and (measure or sum("," in t for t in texts) >= MOSTLY_COMMAS * len(texts)):
+            texts = (with_commas if measure else decimal_commas)(table.values(c.name))
+            if texts:
                 one = next(filter(_is_dressed, texts))
                 raise InputError(
                     f"{table.path}: column {one_line(c.name, 60)} holds numbers with a comma or a sign ({one_line(one, 20)});"

@@ -18,6 +18,8 @@ LEAK_PURITY = 0.98
 """Share of rows with a word, or a value, that have one and the same label."""
 LEAK_COVER = 0.9
 """Share of a label's rows that hold the word."""
+LEAST_TELLING = 10
+"""Rows with the label, and without it, below which a word may be there, or not, by chance."""
 LEAST_SHOWN = 0.2
 """Share of all rows that must hold such a word; a rare label may well have a word of its own."""
 FAR = 10
@@ -176,7 +178,8 @@ def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
     for word, counts in held.items():
         mark, n = counts.most_common(1)[0]
         others = len(bags) - labels[mark]  # where one label is on nearly all rows, so is every usual word
-        if n >= 10 and counts.total() - n <= (1 - LEAK_PURITY) * min(counts.total(), others) and n >= LEAK_COVER * labels[mark]:
+        pure = counts.total() - n <= (1 - LEAK_PURITY) * min(counts.total(), others)
+        if pure and min(n, others) >= LEAST_TELLING and n >= LEAK_COVER * labels[mark]:
             telling.add(word)
     share = sum(not telling.isdisjoint(bag) for bag in bags) / len(bags)
     return share if share >= LEAST_SHOWN else None
@@ -199,7 +202,8 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
         found += unread_texts(head, described, [*used, *(s.column for s in found)], answer)
     guessed = shape.layout == "text_number" and shape.confidence < SURE  # a number, where a class may be meant
     if "label" not in named and (label or shape.task == "multi_label" or guessed) and "label" in roles:
-        aside = [*used, *(s.column for s in found)]
+        # What stands beside the text may be what is asked for: an answer that is one of a few.
+        aside = [name for name in (*used, *(s.column for s in found)) if name != roles.get("text_pair")]
         found += rivals(described, aside, roles["label"])
     if label is not None and in_order(label, sorted(set(looked.targets))):
         found.append(Suspicion(column=label, why="ordered"))

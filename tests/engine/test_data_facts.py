@@ -258,6 +258,7 @@ def test_words_that_only_lean_to_a_label_are_no_leak() -> None:
     texts = [prose(rng) + (" lovely" if (m == "a") == (rng.random() < 0.8) else "") for m in marks]
     assert leak_in_text(texts, marks) is None
     assert leak_in_text([prose(rng) + "." for _ in range(600)], ["rare" if i % 60 == 0 else "usual" for i in range(600)]) is None
+    assert leak_in_text([*(prose(rng) + "." for _ in range(300)), "Fire alarm"], [*["usual"] * 300, "rare"]) is None
 
 
 @pytest.mark.parametrize(

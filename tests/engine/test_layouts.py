@@ -288,6 +288,12 @@ def test_answers_out_of_a_list_are_labels_and_not_read_beside_their_question(tmp
     path = write(tmp_path, "faq.csv", make, ["Question", "Answer"])
     for options in ({}, {"label_column": "Answer"}):
         assert looked(path, **options).columns == {"text": "Question", "label": "Answer"}
+    beside: Make = lambda i, r: [i + 1, "web", *make(i, r)]  # noqa: E731
+    path = write(tmp_path, "numbered.csv", beside, ["No.", "Source", "Question", "Answer"])
+    assert looked(path).columns == {"text": "Question", "label": "Answer"}
+    by: Make = lambda i, r: [*make(i, r), ("Ann", "Ben")[i % 2]]  # noqa: E731
+    found = looked(write(tmp_path, "by.csv", by, ["Question", "Answer", "By"]))
+    assert [(s.column, s.why) for s in found.suspicious_columns] == [("Answer", "rival")]
 
 
 def test_what_is_translated_comes_first_in_the_file(tmp_path: Path) -> None:
@@ -309,6 +315,11 @@ def test_what_could_be_the_label_as_well_is_named_unless_the_label_was(tmp_path:
     # Behind a tab a comma may be another one, and the two numbers beside it are no labels.
     make = lambda i, r: [prose(r), "abc"[i % 3], f"{r.uniform(0, 9):.2f}".replace(".", ",")]  # noqa: E731
     assert looked(write(tmp_path, "hours.tsv", make, ["body", "Priorität", "Dauer (h)"])).label_column == "Priorität"
+    # Labels by their numbers are some of them alone in their row.
+    make = lambda i, r: [prose(r), f"{i % 5},{5 + i % 7}" if i % 3 == 0 else i % 12]  # noqa: E731
+    assert looked(write(tmp_path, "numbers.tsv", make, ["body", "moods"])).task == "multi_label"
+    make = lambda i, r: [prose(r), f"{i % 5},{5 + i % 7}"]  # noqa: E731
+    assert looked(write(tmp_path, "two.tsv", make, ["body", "moods"]), task="multi_label").label_column == "moods"
 
 
 def test_texts_beside_the_one_that_is_read_are_named(tmp_path: Path) -> None:
