@@ -1,5 +1,6 @@
 """One training step, fixed in every choice that decides its memory and its time: `step` of the facts."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -20,7 +21,7 @@ WORDS: dict[str, dict[Any, Any]] = {
         "xformers": "efficient", "mem_efficient": "efficient",
     },
     "loss": {
-        "cross_entropy": "plain", "cut_cross_entropy": "chunked", "cce": "chunked", "liger": "fused",
+        "cross_entropy": "plain", "nll": "plain", "cut_cross_entropy": "chunked", "cce": "chunked", "liger": "fused",
     },
     "kernels": {},
     "base_dtype": _DTYPES,
@@ -50,6 +51,17 @@ BESIDE: dict[tuple[str, str], tuple[str, str]] = {
 """What such a word says of another field as well, where that says nothing itself."""
 PEFTS_OWN = "default"
 """Target modules that peft takes for a kind of model where it is told none: mostly some maps of attention."""
+TRLS: tuple[tuple[tuple[int, int], dict[str, Any], bool], ...] = (
+    ((0, 0), {"outputs_held": False}, False),
+    ((0, 19), {"autocast": "bfloat16"}, False),
+    ((0, 22), {"gradient_checkpointing": "layer"}, False),
+    ((0, 26), {"kbit_prepared": False, "adapter_dtype": "bfloat16"}, True),
+    ((1, 7), {"loss": "chunked_nll"}, False),
+)
+"""What TRL's SFTTrainer does where a script says nothing, by the first version that does so (trl/trainer/sft_config.py and
+sft_trainer.py); the fourth line of 4-bit bases alone."""
+TILED = (1, 15)
+"""The first version of TRL in which all losses of the next token go through the head by tiles, so that none is plain."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
@@ -103,7 +115,7 @@ class TrainingStep(Given):
     attention: Literal["flash", "efficient", "math", "eager"] | None = None
     loss: Literal["plain", "chunked", "chunked_nll", "fused", "as_is", "sum"] = "plain"
     """plain: transformers' own, with all logits; chunked: logits never exist at once (the engine's; with `kernels` liger Liger's,
-    which takes the head along); chunked_nll: TRL's, of 256 tokens at a time; fused: a kernel that puts the gradient of all logits
+    which takes the head along); chunked_nll: TRL's, a part at a time; fused: a kernel that puts the gradient of all logits
     in their place; as_is: a cross-entropy of all logits in the type they have, as loops of one's own take it; sum: none, but the
     sum of all logits, to compare kernels."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -127,7 +139,7 @@ class TrainingStep(Given):
     torch: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version that such a step was taken with, by which workspaces differ."""
     trl: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
-    """The version whose loss `chunked_nll` is."""
+    """The version whose SFTTrainer takes the step, and does by itself what the step leaves out (`TRLS`)."""
     bitsandbytes: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version whose 4-bit maps are trained beside."""
     target_length: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
@@ -156,7 +168,8 @@ class TrainingStep(Given):
         said = {name: _spelt(given[name], WORDS[name]) for name in WORDS if isinstance(given.get(name), str | bool)}
         ours = {name: WORDS[name].get(word, word) for name, word in said.items()}
         beside = (BESIDE[pair] for pair in said.items() if pair in BESIDE)
-        return given | ours | {name: word for name, word in beside if given.get(name) is None}
+        given = given | ours | {name: word for name, word in beside if given.get(name) is None}
+        return given | _as_trl_does(given)
 
     @property
     def checkpointed(self) -> bool:
@@ -172,6 +185,31 @@ class TrainingStep(Given):
     def adapters(self) -> bool:
         """Whether adapters are trained beside a frozen base."""
         return self.method != "full"
+
+
+def version_of(told: str) -> tuple[int, ...]:
+    """Of a version's name its first two numbers."""
+    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])
+
+
+def _as_trl_does(given: dict[str, Any]) -> dict[str, Any]:
+    """What the version of TRL that a step names does by itself, of what the step leaves out."""
+    told = given.get("trl")
+    if not isinstance(told, str) or given.get("head") not in (None, "causal_lm"):
+        return {}
+    version, four_bit = version_of(told), given.get("method") == "qlora"
+    found = {
+        name: value
+        for since, does, of_four_bit in TRLS if version >= since and (four_bit or not of_four_bit)
+        for name, value in does.items() if name not in given
+    }  # fmt: skip
+    if given.get("label_smoothing"):
+        found.pop("loss", None)
+    elif version >= TILED and given.get("loss") in (None, "plain"):
+        found["loss"] = "chunked_nll"
+    elif given.get("kernels") == "liger" and "loss" not in given:
+        found["loss"] = "fused"
+    return found
 
 
 def _spelt(word: str | bool, known: dict[Any, Any]) -> str | bool:

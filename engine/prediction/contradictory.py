@@ -5,7 +5,7 @@ from engine.prediction.heads import head_of
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.shape import positions_of
-from recommender.step import TrainingStep
+from recommender.step import TILED, TrainingStep, version_of
 
 WITHOUT_CHOICE = ("none", "adafactor", "sgd")
 """Optimizers that keep nothing, or keep it in a type that nobody chooses."""
@@ -61,7 +61,7 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
         return f"loss fused is that of a vocabulary's logits, and head is {head}"
     if step.loss == "chunked_nll" and head != "causal_lm":
         return f"loss chunked_nll is TRL's of the next token, and head is {head}"
-    if step.loss == "chunked_nll" and step.kernels == "liger":
+    if step.loss == "chunked_nll" and step.kernels == "liger" and not (step.trl and version_of(step.trl) >= TILED):
         return "loss chunked_nll is TRL's, which refuses it with Liger's kernels, and kernels is liger"
     if step.target_length is not None and facts.model.config and not library.writes_from_texts(facts.model.config):
         return f"target_length is {step.target_length}, and such a model reads and writes in one: length holds both"

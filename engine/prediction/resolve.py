@@ -1,6 +1,5 @@
 """From a step with open questions to steps without: what is not known takes its usual value, and the other one is tried too."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +8,7 @@ from engine.prediction.cards import known_of
 from engine.prediction.contradictory import check
 from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
-from recommender.step import PEFTS_OWN, TrainingStep
+from recommender.step import PEFTS_OWN, TrainingStep, version_of
 
 OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention", "bitsandbytes")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
@@ -89,9 +88,10 @@ def _take_weights(facts: Facts, choices: _Open) -> None:
     step, declared = choices.step, facts.model.dtype
     stored = declared if declared in ("float32", "bfloat16", "float16") else None
     if step.adapters:
-        choices.take("base_dtype", stored or "bfloat16", "float32" if stored is None and step.method == "lora" else None)
+        wide = step.method == "lora" and (stored is None or step.trl is not None)  # which reads a model in fp32 that is named
+        choices.take("base_dtype", stored or "bfloat16", "float32" if wide else None)
     else:
-        certain = stored == "float32" or step.autocast is not None
+        certain = stored == "float32" or (step.autocast is not None and step.trl is None)  # which has it over any weights
         choices.take("base_dtype", "float32", None if certain else stored or "bfloat16")
 
 
@@ -258,8 +258,3 @@ def _take_computed(choices: _Open) -> None:
 def _narrows(step: TrainingStep) -> bool:
     """Whether attention gets fp32 from a model of 16 bit: the stream that k-bit preparation makes."""
     return bool(step.kbit_prepared) and step.autocast is None and step.base_dtype in ("bfloat16", "float16")
-
-
-def version_of(told: str) -> tuple[int, ...]:
-    """Of a version's name its first two numbers."""
-    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])

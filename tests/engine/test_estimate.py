@@ -88,7 +88,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"method": "full", "rank": None, "trained": [" "]}, "contradiction", "trained is empty"),
         ({}, {"head": "tagging", "loss": "fused"}, "contradiction", "a vocabulary's logits, and head is tagging"),
         ({}, {"head": "masked_lm", "loss": "chunked_nll"}, "contradiction", "TRL's of the next token, and head is masked_lm"),
-        ({}, {"loss": "chunked_nll", "kernels": "liger"}, "contradiction", "refuses it with Liger's kernels"),
+        ({}, {"loss": "chunked_nll", "kernels": "liger", "trl": "1.14"}, "contradiction", "refuses it with Liger's kernels"),
         ({}, {"expandable_segments": True}, "contradiction", "CUDA's allocator, and the machine is a CPU"),
         ({}, {"activation_offloading": True}, "contradiction", "to the host's memory, and the machine is a CPU"),
         ({}, {"momentum": 0.9}, "contradiction", "momentum is SGD's, and optimizer is adamw"),
@@ -239,6 +239,46 @@ def test_the_words_of_other_programs_arguments_are_understood() -> None:
         assert (step.loss, step.kernels) == ("fused", expected), "the loss's name says whose kernels run, where nothing else does"
     with pytest.raises(ValidationError, match="attention"):
         TrainingStep.model_validate({"method": "full", "attention": "quick"})
+
+
+@pytest.mark.parametrize(
+    ("version", "said", "does"),
+    [
+        ("0.18.2", {}, {"loss": "plain", "outputs_held": False, "autocast": None, "gradient_checkpointing": None}),
+        ("0.19.1", {}, {"autocast": "bfloat16", "gradient_checkpointing": None}),
+        ("0.22.0", {}, {"gradient_checkpointing": "layer", "loss": "plain"}),
+        ("0.26.1", {"method": "qlora"}, {"kbit_prepared": False, "adapter_dtype": "bfloat16"}),
+        ("0.25.1", {"method": "qlora"}, {"kbit_prepared": None, "adapter_dtype": None}),
+        ("1.6.0", {"method": "lora"}, {"loss": "plain", "adapter_dtype": None}),
+        ("1.7.0", {}, {"loss": "chunked_nll"}),
+        ("1.14.2", {"loss": "nll"}, {"loss": "plain"}),
+        ("1.14.2", {"kernels": "liger"}, {"loss": "fused"}),
+        ("1.15.0", {"loss": "nll"}, {"loss": "chunked_nll"}),
+        ("1.16.0", {"kernels": "liger"}, {"loss": "chunked_nll"}),
+        ("1.16.0", {"label_smoothing": 0.1}, {"loss": "plain"}),
+        ("1.16.0", {"autocast": None, "gradient_checkpointing": "none", "outputs_held": True},
+         {"autocast": None, "gradient_checkpointing": "none", "outputs_held": True}),
+        ("1.16.0", {"head": "classification"}, {"loss": "plain", "autocast": None}),
+        (None, {}, {"loss": "plain", "autocast": None, "outputs_held": None}),
+    ],
+)  # fmt: skip
+def test_what_a_step_of_trl_s_leaves_out_is_what_its_version_does(
+    version: str | None, said: dict[str, Any], does: dict[str, Any]
+) -> None:
+    step = TrainingStep.model_validate({"method": "full", "trl": version} | said)
+    assert {name: getattr(step, name) for name in does} == does
+    assert TrainingStep.model_validate(step.model_dump(mode="json")) == step, "as the child that traces reads it"
+
+
+def test_trl_reads_a_model_in_fp32_that_is_only_named() -> None:
+    def others(**step: Any) -> bool:
+        facts = {"model": {"config": CONFIG, "dtype": "bfloat16"}, "step": step}
+        return "base_dtype" in resolved(Facts.model_validate(facts)).others
+
+    assert others(method="lora", trl="1.16")
+    assert others(method="full", trl="1.16"), "though it has autocast, which scripts have for weights in fp32"
+    assert not others(method="lora")
+    assert not others(method="lora", trl="1.16", base_dtype="bfloat16")
 
 
 def test_a_card_is_known_however_it_is_written() -> None:

@@ -1,5 +1,8 @@
-"""The loss that TRL's SFTTrainer took by itself from 1.7 to 1.14 (`loss_type="chunked_nll"`): the head's product for 256 learned
-tokens at a time, and once more on the way back (trl/trainer/sft_trainer.py, `_chunked_cross_entropy_loss`)."""
+"""The losses that TRL's SFTTrainer takes by itself. From 1.7 to 1.14 (`loss_type="chunked_nll"`) the product of the head for 256
+learned tokens at a time, and once more on the way back (trl/trainer/sft_trainer.py, `_chunked_cross_entropy_loss`); since 1.15 a
+tile of tokens and words at a time (trl/kernels/chunked_logprob.py, `ChunkedLogProbFunction`)."""
+
+from typing import Any
 
 import torch
 from torch.nn import functional
@@ -11,6 +14,10 @@ CHUNK = 256
 """Learned tokens whose logits exist at once."""
 NARROW = (1, 13)
 """The first version of TRL that multiplies in the type of the hidden states, and makes only the logits fp32."""
+
+
+TILE = (4096, 32_768)
+"""Learned tokens and words of a tile."""
 
 
 def chunked_nll(
@@ -46,3 +53,62 @@ def _part(  # noqa: PLR0917 - checkpoint passes no keywords on to where they cou
     loss, counts = functional.nll_loss(likely, labels, reduction="sum"), labels != -100
     right = ((logits.argmax(dim=-1) == labels) & counts).sum().float()
     return loss, right, (-(likely.exp() * likely).sum(dim=-1) * counts).sum()
+
+
+def tiled_nll(hidden: torch.Tensor, head: Head, labels: torch.Tensor, *, learned: float = 1.0) -> torch.Tensor:
+    """The same as TRL has it since `step.TILED`: a scalar of the same arguments."""
+    rows, length = labels[..., 1:].shape
+    told = max(round(learned * rows * length), 1)
+    of_row, place = torch.empty((2, told), dtype=torch.long, device=hidden.device).unbind()
+    found: torch.Tensor = _Tiled.apply(hidden[:, :-1][of_row, place], head.module.weight)
+    return -hidden.new_zeros((rows, length), dtype=torch.float32).masked_scatter(labels[..., 1:] != -100, found).sum()
+
+
+class _Tiled(torch.autograd.Function):  # type: ignore[misc]  # mypy does not read torch here
+    """What the kernel asks for: likelihoods of the learned tokens from running sums; gradients are summed in fp32."""
+
+    @staticmethod
+    def forward(ctx: Any, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        kind, tokens = hidden.device.type, hidden.shape[0]
+        ctx.computed = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else hidden.dtype
+        sums = [torch.empty(tokens, dtype=torch.float32, device=hidden.device) for _ in range(7)]
+        for _ in _tiles(hidden, weight, ctx.computed):
+            pass
+        likely, entropy, normaliser = (torch.empty_like(sums[0]) for _ in range(3))
+        ctx.save_for_backward(hidden, weight, normaliser, entropy)
+        return likely
+
+    @staticmethod
+    def backward(ctx: Any, *outer: torch.Tensor) -> Any:
+        hidden, weight, *_ = ctx.saved_tensors
+        by_hidden, by_weight = (
+            torch.zeros_like(t, dtype=torch.float32) if needed else None
+            for t, needed in zip((hidden, weight), ctx.needs_input_grad, strict=True)
+        )
+        for tile, tokens, words, part, rows in _tiles(hidden, weight, ctx.computed):
+            if by_hidden is not None:
+                _add(by_hidden[tokens], tile, rows)
+            if by_weight is not None:
+                _add(by_weight[words], tile.t(), part)
+        found = zip((by_hidden, by_weight), (hidden, weight), strict=True)
+        return tuple(None if g is None else g.to(t.dtype) for g, t in found)
+
+
+def _tiles(hidden: torch.Tensor, weight: torch.Tensor, computed: torch.dtype) -> Any:
+    """Each product of some tokens with some words, in the place of the one before: it, which they are, and both factors."""
+    buffer = torch.empty((min(hidden.shape[0], TILE[0]), TILE[1]), dtype=computed, device=hidden.device)
+    for first in range(0, hidden.shape[0], TILE[0]):
+        tokens = slice(first, first + TILE[0])
+        part = hidden[tokens].to(computed)
+        for start in range(0, weight.shape[0], TILE[1]):
+            words = slice(start, start + TILE[1])
+            rows = weight[words].to(computed)
+            tile = buffer[: part.shape[0], : rows.shape[0]]
+            torch.mm(part, rows.t(), out=tile)
+            yield tile, tokens, words, part, rows
+            del rows
+
+
+def _add(total: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> None:
+    """`total += a @ b`, which is summed in fp32 whatever type the factors have: they are not copied for it."""
+    total.addmm_(*(torch.empty(1, device=t.device).expand(t.shape) for t in (a, b)))

@@ -21,7 +21,7 @@ from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
 from recommender.memory import USABLE_TRACED, beside
 from recommender.shape import shape_of
-from recommender.step import TrainingStep
+from recommender.step import TILED, TrainingStep, version_of
 
 ALLOCATED = (0.985, 1.015)
 """What is left of an error where every choice is known: kernels' small buffers, versions of libraries."""
@@ -176,6 +176,7 @@ def _in_one_chunk(step: TrainingStep) -> TrainingStep | None:
     may take more (`chunked_nll`). `None` where all batches are as long as this one, or nothing of the head is trained."""
     few = max(CHUNK // step.micro_batch_rows, 1)
     told = step.loss == "chunked_nll" and step.method == "full" and step.padded and step.length > few
+    told = told and not (step.trl and version_of(step.trl) >= TILED)
     return step.model_copy(update={"length": few}) if told else None
 
 

@@ -9,11 +9,10 @@ from transformers.integrations import sdpa_attention
 from transformers.optimization import Adafactor
 from transformers.trainer_pt_utils import LabelSmoother
 
-from engine.prediction.resolve import version_of
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger, older
-from engine.worker.tracing.chunked_nll import NARROW, chunked_nll
+from engine.worker.tracing.chunked_nll import NARROW, chunked_nll, tiled_nll
 from engine.worker.tracing.four_bit import AT_ONCE, multiplying, quantise
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Marks
@@ -22,7 +21,7 @@ from engine.worker.tracing.offloading import offloaded
 from engine.worker.tracing.optimizers import BitsAndBytes, OtherStates, Several, embeddings_of
 from engine.worker.tracing.trace import workspace
 from recommender.errors import InputError, Refused
-from recommender.step import TrainingStep
+from recommender.step import TILED, TrainingStep, version_of
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WRITING = ("causal_lm", "masked_lm", "seq2seq")
@@ -189,10 +188,13 @@ class PlainLoop:
         given = {name: self.batch[name] for name in ("input_ids", "attention_mask")}
         hidden = body_of(self.model)(**given).last_hidden_state
         self._loss_begins()  # these take the head's weight, and do not call it
-        if fused:
+        if fused and loss != "chunked_nll":
             return None, liger.fused_loss(hidden, inner_of(self.model).get_output_embeddings().weight)
         if loss == "chunked_nll":
-            wide = self._step.trl is not None and version_of(self._step.trl) < NARROW
+            version = version_of(self._step.trl) if self._step.trl else NARROW
+            if version >= TILED:
+                return None, tiled_nll(hidden, head_of(self.model), self.batch["labels"], learned=self._learned)
+            wide = version < NARROW
             return None, chunked_nll(hidden, head_of(self.model), self.batch["labels"], learned=self._learned, wide=wide)
         labels = self.batch["labels"].reshape(-1)
         return None, token_loss(hidden.reshape(-1, hidden.shape[-1]), head_of(self.model), labels)

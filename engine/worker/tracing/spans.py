@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from engine.prediction.resolve import version_of
 from engine.worker.tracing import models
 from engine.worker.tracing.kernels import BLACKWELL, WORKSPACE, WORKSPACE_ELSEWHERE, Card
 from recommender.facts import Machine
-from recommender.step import TrainingStep
+from recommender.step import TrainingStep, version_of
 
 LOSSES: tuple[tuple[tuple[int, int], tuple[int, int, int], tuple[int, int, int]], ...] = (
     ((4, 46), (2, 0, 2), (0, 0, 0)),

@@ -6,7 +6,6 @@ from typing import Any
 from engine.inspection.processor import may_be_here
 from engine.prediction.cards import known_of
 from engine.prediction.deeper import SHALLOW, Unlike, extended
-from engine.prediction.resolve import version_of
 from engine.prediction.stream import Segment
 from engine.worker.tracing import models, work
 from engine.worker.tracing.kernels import Card, repacks_here
@@ -14,7 +13,7 @@ from engine.worker.tracing.live import Marks
 from engine.worker.tracing.plain import PlainLoop
 from engine.worker.tracing.trace import Loop, Traced, trace
 from recommender.facts import Facts
-from recommender.step import TrainingStep
+from recommender.step import TrainingStep, version_of
 
 
 def learned_share(facts: Facts) -> float:

@@ -566,6 +566,21 @@ def test_before_1_13_trl_s_loss_multiplied_in_fp32() -> None:
     assert "trl" in either["assumed"]
 
 
+def test_since_1_15_trl_s_loss_goes_through_the_head_by_tiles() -> None:
+    """As its own function asks for on a CPU, without the kernels that fill the tiles: 590.48 and 637.44 MB of a loss of 4 x 1,500
+    tokens of 256 numbers over 40,000 words, in fp32, and of its gradient; here 590.50 and 637.43."""
+    config = LLAMA | {"vocab_size": 70_000, "num_hidden_layers": 1}
+    given = {"loss": "chunked_nll", "base_dtype": "bfloat16", "optimizer": "none", "length": 128, "trl": "1.16.0"}
+
+    def told(**more: Any) -> dict[str, int]:
+        return by_phase(traced(config, step_of(**given | more), Card(), None).segments)
+
+    tokens, weights = 4 * 127, 70_000 * 64
+    full, lora = told(), told(method="lora")
+    assert full["loss"] - full["forward"] == pytest.approx(2 * tokens * 32_768, rel=0.05), "words of a tile, in 16 bit"
+    assert full["backward"] - lora["backward"] == pytest.approx(6 * weights, rel=0.05), "the head's gradient, in fp32 first"
+
+
 def test_paged_states_may_be_the_process_s_and_are_not_torch_s() -> None:
     """A 3B model with paged 8-bit AdamW was seen to hold 7.486 GiB of them (transformers' Trainer, which keeps the embedding's in
     fp32)."""
