@@ -6,7 +6,7 @@ library is named. `benchmarks/prediction/` measures each line on a device.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -256,15 +256,25 @@ def _four_bit_forward(card: Card, args: tuple[Any, ...], kwargs: dict[str, Any])
 
 def multiplies_packed(card: Card, dtype: torch.dtype, m: int, n: int, k: int) -> bool:
     """Whether bitsandbytes multiplies m rows with a 4-bit weight (n, k) without unpacking it, asked of the library itself."""
-    try:
-        ops: Any = import_module("bitsandbytes.backends.cuda.ops")
-        asked, ops._gpu_dispatch_props = ops._gpu_dispatch_props, lambda _: (card.processors, *card.capability)
-        try:
-            return bool(ops._gemm_4bit_use_custom_cuda.__wrapped__(0, dtype, m, n, k))
-        finally:
-            ops._gpu_dispatch_props = asked
-    except (ImportError, AttributeError):  # a version without such a kernel, or a build without CUDA's code
+    ops = _choosing()
+    if ops is None:
         return False
+    asked, ops._gpu_dispatch_props = ops._gpu_dispatch_props, lambda _: (card.processors, *card.capability)
+    try:
+        return bool(ops._gemm_4bit_use_custom_cuda.__wrapped__(0, dtype, m, n, k))
+    finally:
+        ops._gpu_dispatch_props = asked
+
+
+@cache
+def _choosing() -> Any:
+    """bitsandbytes' module that chooses, looked for once: a build without CUDA's code fails late in it. `None` there, and of a
+    version without such a kernel."""
+    try:
+        ops = import_module("bitsandbytes.backends.cuda.ops")
+    except (ImportError, AttributeError):
+        return None
+    return ops if hasattr(ops, "_gpu_dispatch_props") and hasattr(ops, "_gemm_4bit_use_custom_cuda") else None
 
 
 # The CPU

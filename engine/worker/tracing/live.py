@@ -96,7 +96,10 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         return self._number.get(tensor.untyped_storage()._cdata)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        with torch._C.DisableTorchFunction():  # in a backward pass each look at a tensor would be a call of `pretend.Device`
+            return self._counted(func, args, kwargs or {})
+
+    def _counted(self, func: Any, args: Any, kwargs: Any) -> Any:
         operation = _operation(func)
         if operation.asks and (said := self._said(func, args)) is not _NOTHING:
             return said

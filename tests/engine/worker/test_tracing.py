@@ -17,7 +17,7 @@ from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
 from engine.worker import products
-from engine.worker.tracing import kernels, plain, scratch, shapes, spans, steps, timed, work
+from engine.worker.tracing import kernels, plain, pretend, scratch, shapes, spans, steps, timed, work
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
@@ -929,6 +929,39 @@ def test_counting_sees_what_is_released() -> None:
         del first
         second.add_(1)
     assert live.recorded.live().tolist() == [400, 800, 400]
+
+
+def test_what_is_looked_at_on_the_way_back_is_no_call_of_the_device_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every tensor of every operation of a backward pass."""
+    asked: list[Any] = []
+    usual = pretend.Device.__torch_function__
+
+    def counted(device: Any, func: Any, *given: Any) -> Any:
+        asked.append(func)
+        return usual(device, func, *given)
+
+    monkeypatch.setattr(pretend.Device, "__torch_function__", counted)
+    with pretend.pretending(Card()), Live(lambda *_: []):
+        loss = (torch.empty(4, device="meta", requires_grad=True) * 2).exp().sum()
+        asked.clear()
+        loss.backward()
+    assert len(asked) <= 3, "the backward pass itself, and what it begins with"
+
+
+def test_what_chooses_between_4_bit_kernels_is_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[str] = []
+
+    def lacking(name: str) -> Any:
+        looked.append(name)
+        raise ImportError(name)
+
+    monkeypatch.setattr(kernels, "import_module", lacking)
+    kernels._choosing.cache_clear()
+    try:
+        assert not any(kernels.multiplies_packed(Card(), torch.bfloat16, rows, 64, 64) for rows in (2, 4))
+    finally:
+        kernels._choosing.cache_clear()
+    assert len(looked) == 1
 
 
 def test_what_an_operation_writes_into_comes_back_and_grows_where_it_has_to() -> None:
