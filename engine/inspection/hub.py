@@ -117,11 +117,13 @@ def _listed(name: str, revision: str | None) -> tuple[str, dict[str, int], dict[
     seconds = REACH_SECONDS - 1
     info = within(REACH_SECONDS, lambda: HfApi().model_info(name, revision=revision, timeout=seconds, files_metadata=True))
     files = {s.rfilename: s.size or 0 for s in info.siblings or []}
+    weights = {n: s for n, s in files.items() if re.fullmatch(r"model.*\.safetensors", n)}
+    if "adapter_config.json" in files and not weights:
+        raise InputError(f"{name} holds an adapter, not a model; give the base model it was trained on.")
     if "config.json" not in files:
         gguf = any(file.endswith(".gguf") for file in files)
         hint = "it holds GGUF files, which are made for inference" if gguf else "so it is not a transformers model"
         raise InputError(f"hub model {name} has no config.json; {hint}; choose another.")
-    weights = {n: s for n, s in files.items() if re.fullmatch(r"model.*\.safetensors", n)}
     if not weights:
         raise InputError(
             f"hub model {name} has no model.safetensors; pickled weights can run code and are not read."

@@ -30,6 +30,7 @@ def far_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     models = {
         "org/tiny": Repository(tiny),
         "org/pickled": Repository({"config.json": b"{}", "pytorch_model.bin": b""}),
+        "org/adapter": Repository({"adapter_config.json": b"{}", "adapter_model.safetensors": b"", "tokenizer.json": b"{}"}),
         "org/huge": Repository({"config.json": b"{}", "model.safetensors": b""}, sizes={"model.safetensors": 10**16}),
         "org/gated": Repository(refusal=(403, "GatedRepo")),
         "org/private": Repository(refusal=(401, "")),
@@ -179,6 +180,7 @@ def test_a_model_too_large_for_the_disk_still_has_facts(hub: Hub) -> None:
         ("org/unknown", "there is no model org/unknown on the hub"),
         ("org/gated", "hub model org/gated is gated: accept its terms"),
         ("org/pickled", "hub model org/pickled has no model.safetensors"),
+        ("org/adapter", "org/adapter holds an adapter, not a model; give the base model"),
         ("org/private", "does not accept this machine's token; log in again"),
         ("org/down", "answered with HTTP 500"),
         ("org/asked-too-often", "answered with HTTP 429"),
