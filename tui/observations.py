@@ -1,14 +1,14 @@
-"""What a data set is for and what is odd about it, in words, for set-up, advice and `inspect`."""
+"""What a data set is for and what is odd about it, and what a model is, in words, for set-up, advice and `inspect`."""
 
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
 from recommender.language import marked
 from tui.i18n import _, plural
-from tui.words import number, share
+from tui.words import amount, number, share
 
 if TYPE_CHECKING:
-    from recommender.facts import DataFacts
+    from recommender.facts import DataFacts, ModelFacts
 
 TASKS = {
     "classification": _("classification"),
@@ -81,6 +81,16 @@ TOLD_TOGETHER = {
 def task_name(facts: "DataFacts") -> str:
     """The task in words; `task not known` where nobody has looked."""
     return TASKS[facts.task] if facts.task is not None else _("unknown task")
+
+
+def model_words(found: "ModelFacts") -> list[str]:
+    """Family, parameters, layers, and how much it reads at once where that is limited."""
+    return [
+        _(found.family) if found.family else _("unknown family"),
+        _("{n} parameters").format(n=amount(found.parameters)),
+        *([_("{n} layers").format(n=number(found.layers))] if found.layers else []),
+        *([_("up to {n} tokens").format(n=number(found.max_positions))] if found.max_positions else []),
+    ]
 
 
 def columns_of(facts: "DataFacts") -> dict[str, str]:

@@ -23,7 +23,7 @@ from tui.error_words import in_words
 from tui.flags import METHODS
 from tui.goal import TO_LEARN
 from tui.i18n import _, plural
-from tui.observations import TASKS, columns_of, of_data
+from tui.observations import TASKS, columns_of, model_words, of_data
 from tui.words import number
 
 if TYPE_CHECKING:
@@ -114,10 +114,7 @@ def _model(usual: str) -> "tuple[str, ModelInspection]":
         except LoracleError as error:
             _say(in_words(error.message))
             continue
-        facts = found.facts
-        text = _("{family}, {n} parameters, reads {tokens} tokens.")
-        family = _(facts.family) if facts.family else _("unknown family")
-        _say(text.format(family=family, n=number(facts.parameters), tokens=number(facts.max_positions)))
+        _say(", ".join(model_words(found.facts)) + ".")
         return name, found
 
 

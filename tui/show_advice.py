@@ -14,7 +14,7 @@ from recommender.setting_reasons import COMPUTING
 from tui import goal
 from tui.advice_words import cautions, no_method
 from tui.i18n import _, plural
-from tui.observations import columns_of, task_name
+from tui.observations import columns_of, model_words, task_name
 from tui.show import listed
 from tui.show_table import headed_table
 from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
@@ -43,14 +43,7 @@ def facts(found: Facts, console: Console) -> None:
         name = one_line(machine.cpu_name or "CPU", 60)
         here = words.format(name=name, cores=number(machine.cpu_cores), free=size(machine.ram_available))
     table.add_row(_("Machine"), Text(here))
-    words = _("{name}: {family}, {parameters} parameters, {layers} layers, reads {tokens} tokens").format(
-        name=one_line(model.id, 80),
-        family=_(model.family) if model.family else _("model"),
-        parameters=amount(model.parameters),
-        layers=number(model.layers),
-        tokens=number(model.max_positions),
-    )
-    table.add_row(_("Model"), Text(words))
+    table.add_row(_("Model"), Text(f"{one_line(model.id, 80)}: {', '.join(model_words(model))}"))
     in_column = _("{role} in column {name}")
     columns = [in_column.format(role=_(role), name=one_line(name, 40)) for role, name in columns_of(data).items()]
     table.add_row(_("Data"), Text(", ".join([_("{n} rows").format(n=number(data.rows)), *columns])))

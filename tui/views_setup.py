@@ -11,9 +11,9 @@ from engine.tables.table import JOINS
 from engine.text import one_line
 from tui import keys
 from tui.i18n import _, plural
-from tui.observations import TASKS, columns_of, conflicts, of_data, task_name
+from tui.observations import TASKS, columns_of, conflicts, model_words, of_data, task_name
 from tui.views_candidate import NAMES
-from tui.words import amount, fitted, number, padded, sign, size
+from tui.words import fitted, number, padded, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection
@@ -35,12 +35,11 @@ def draft_line(draft: "Draft") -> Content:
 def model_facts(model: "ModelInspection") -> Content:
     """Family, parameters, layers, positions, size."""
     facts = model.facts
+    family, *more = model_words(facts)
     parts = [
-        _(facts.family) if facts.family else _("unknown family"),
+        family,
         one_line(facts.architecture, 50) if facts.architecture else None,
-        _("{n} parameters").format(n=amount(facts.parameters)),
-        _("{n} layers").format(n=facts.layers) if facts.layers else None,
-        _("up to {n} tokens").format(n=number(facts.max_positions)) if facts.max_positions else None,
+        *more,
         size(facts.weights_bytes) if facts.weights_bytes else None,
         None if model.weights_here else _("not downloaded yet"),
     ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from engine import checkpoints
 from engine.events import read_events
-from engine.files import read_json
+from engine.files import json_object, read_json
 from engine.findings import Finding
 from engine.rundir import RunDirectory
 from engine.worker.health import Health, Step, replay
@@ -49,9 +49,11 @@ class Watch:
         Raises:
             TrainingFailed: it is to be stopped.
         """
+        # A pilot tries other rates already.
+        cure = "" if finding.code == "no_progress" and self._in_pilot() else finding.cure
         advice = f"`--set {finding.setting}` would be a safer choice." if finding.setting else ""
         if not finding.stop:
-            text = " ".join(part for part in (finding.text, finding.cure, advice) if part)
+            text = " ".join(part for part in (finding.text, cure, advice) if part)
             self.tell.warn(finding.code, text, **finding.facts)
             return
         self.tell.warn(finding.code, finding.text, **finding.facts)
@@ -64,6 +66,9 @@ class Watch:
             TrainingFailed: always.
         """
         self.say(self.health.not_a_number(what, step, rows))
+
+    def _in_pilot(self) -> bool:
+        return self.run.group is not None and (json_object(self.run.group / "group.json") or {}).get("kind") == "pilot"
 
     def _cure(self, finding: Finding) -> str:
         """What to do, as a command; and what is kept."""

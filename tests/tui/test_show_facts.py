@@ -8,8 +8,8 @@ import pytest
 from rich.text import Text
 
 from engine.inspect import DataInspection, ModelInspection
-from recommender.facts import DataFacts, Device, Machine, ModelFacts, Suspicion, Truncation
-from tui import show, show_facts, views_result, views_wrong
+from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts, Suspicion, Truncation
+from tui import show, show_advice, show_facts, views_result, views_wrong
 from tui.show import Screen
 from tui.show_table import headed_table
 
@@ -89,6 +89,16 @@ def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> 
                   "a word in column text gives the label away in 30% of the rows", "task and columns are a guess"):  # fmt: skip
         assert words in said
     assert "128 tokens 200 20% 67%" in said
+
+
+def test_of_a_model_that_reads_texts_of_any_length_no_length_is_told() -> None:
+    model = ModelFacts(id="mt5", family="encoder-decoder", parameters=300_000_000, layers=8, max_positions=1_024)
+    told = [
+        drawn(show_advice.facts, Facts(machine=Machine(), model=found, data=DataFacts()))
+        for found in (model, model.model_copy(update={"max_positions": None}))
+    ]
+    assert "mt5: encoder-decoder, 300 M parameters, 8 layers, up to 1 024 tokens Data" in told[0]
+    assert "mt5: encoder-decoder, 300 M parameters, 8 layers Data" in told[1]
 
 
 def test_a_plain_terminal_gets_ascii(looked: DataInspection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -349,6 +349,18 @@ def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
     assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, True, False, True]
 
 
+def test_a_pilots_own_run_is_not_told_to_try_a_pilot(tmp_path: Path) -> None:
+    (finding,) = (f for f in watched([1.79] * 400) if f.code == "no_progress")
+    told = []
+    for kind in ("compare", "pilot"):
+        (tmp_path / "group.json").write_text(f'{{"kind": "{kind}"}}')
+        events = EventWriter(tmp_path / f"{kind}.jsonl")
+        Watch(RunDirectory(tmp_path / "lora"), Health(plan()), Narrator(events)).say(finding)
+        events.close()
+        told.append((tmp_path / f"{kind}.jsonl").read_text())
+    assert ["loracle pilot" in text for text in told] == [True, False]
+
+
 def test_a_checkpoint_worse_than_what_was_given_is_not_called_the_best_so_far() -> None:
     health = Health(plan())
     health.evaluated(20, 6.487)
