@@ -114,7 +114,7 @@ def _model(usual: str) -> "tuple[str, ModelInspection]":
         except LoracleError as error:
             _say(in_words(error.message))
             continue
-        _say(", ".join(model_words(found.facts)) + ".")
+        _say(_(", ").join(model_words(found.facts)))
         return name, found
 
 

@@ -43,7 +43,7 @@ def facts(found: Facts, console: Console) -> None:
         name = one_line(machine.cpu_name or "CPU", 60)
         here = words.format(name=name, cores=number(machine.cpu_cores), free=size(machine.ram_available))
     table.add_row(_("Machine"), Text(here))
-    table.add_row(_("Model"), Text(f"{one_line(model.id, 80)}: {', '.join(model_words(model))}"))
+    table.add_row(_("Model"), Text(f"{one_line(model.id, 80)}: {_(', ').join(model_words(model))}"))
     in_column = _("{role} in column {name}")
     columns = [in_column.format(role=_(role), name=one_line(name, 40)) for role, name in columns_of(data).items()]
     table.add_row(_("Data"), Text(", ".join([_("{n} rows").format(n=number(data.rows)), *columns])))
