@@ -56,7 +56,7 @@ def estimate(facts: Facts) -> dict[str, Any]:
         high, reserved_high = high + spans.unnamed(card), reserved_high + spans.unnamed(card)
     several = answer.step.devices > 1
     allocated = spans.around(one.allocated, sharing.MARGINS if several else ALLOCATED, low, high)
-    kept = None if (differ := _lengths_differ(answer, card)) is False else _kept(one, answer.step, card, facts)
+    kept = None if (differ := _lengths_differ(answer, card, facts)) is False else _kept(one, answer.step, card, facts)
     context = _context(facts, answer.step, one.reserved)
 
     def reserving(point: int, more: int) -> dict[str, int]:
@@ -97,13 +97,14 @@ def estimate(facts: Facts) -> dict[str, Any]:
     }
 
 
-def _lengths_differ(answer: Resolved, card: Card) -> bool | None:
+def _lengths_differ(answer: Resolved, card: Card, facts: Facts) -> bool | None:
     """Whether micro-batches differ in length in a way that the allocator minds: where segments grow, it does not. `None` where
-    nobody tells: rows that are or may be padded may all be padded alike."""
+    rows do and nobody tells: all may be padded alike. A step of which only its size is told is taken to have always that."""
     step = answer.step
     if card.kind != "cuda" or step.expandable_segments:
         return False
-    if step.dynamic_padding is None and (step.padded or "padded" in answer.others) and not own_step(step):
+    rows_differ = step.padded or ("padded" in answer.others and facts.data.tokens_p50 is not None)
+    if step.dynamic_padding is None and rows_differ and not own_step(step):
         return None
     return bool(step.dynamic_padding)
 

@@ -541,7 +541,8 @@ def test_micro_batches_of_ever_other_lengths_reserve_more_unless_segments_grow()
     assert differ["reserved"]["predicted"] > 1.5 * alike["reserved"]["predicted"]
     assert differ["reserved"]["low"] == alike["reserved"]["low"], "the longest may come first"
     assert either["reserved"] == differ["reserved"] | {"predicted": alike["reserved"]["predicted"]}
-    assert ["dynamic_padding" in one["assumed"] for one in (either, told(padded=None), differ)] == [True, True, False]
+    by_size, by_rows = told(padded=None), told(padded=None, data={"tokens_p50": 90, "tokens_max": 256})
+    assert ["dynamic_padding" in one["assumed"] for one in (either, by_rows, by_size, differ)] == [True, True, False, False]
     growing = [told(dynamic_padding=way, expandable_segments=True)["reserved"] for way in (False, True)]
     assert growing[0] == growing[1]
     cut = told(dynamic_padding=True, data={"tokens_p50": 900, "tokens_p95": 2000, "tokens_max": 4000})
