@@ -60,6 +60,9 @@ TRLS: tuple[tuple[tuple[int, int], dict[str, Any], bool], ...] = (
 )
 """What TRL's SFTTrainer does where a script says nothing, by the first version that does so (trl/trainer/sft_config.py and
 sft_trainer.py); the fourth line of 4-bit bases alone."""
+TRLS_WIDE = (0, 27)
+"""The first version that reads a model in fp32 that is only named, whatever it is stored in (trl/trainer/utils.py,
+`create_model_from_path`): of one in 4 bit all that is not."""
 TILED = (1, 15)
 """The first version of TRL in which all losses of the next token go through the head by tiles, so that none is plain."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -201,7 +204,8 @@ def _as_trl_does(given: dict[str, Any]) -> dict[str, Any]:
     found = {
         name: value
         for since, does, of_four_bit in TRLS if version >= since and (four_bit or not of_four_bit)
-        for name, value in does.items() if name not in given
+        for name, value in does.items()
+        if (name not in given if name == "autocast" else given.get(name) is None)  # of which null is a word: none
     }  # fmt: skip
     if given.get("label_smoothing"):
         found.pop("loss", None)

@@ -60,7 +60,8 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     if step.loss == "fused" and head in ("classification", "tagging"):
         return f"loss fused is that of a vocabulary's logits, and head is {head}"
     if step.loss == "chunked_nll" and head != "causal_lm":
-        return f"loss chunked_nll is TRL's of the next token, and head is {head}"
+        own = f" (trl is {step.trl})" if step.trl else ""  # which has it where no loss was told
+        return f"loss chunked_nll is TRL's of the next token{own}, and head is {head}"
     if step.loss == "chunked_nll" and step.kernels == "liger" and not (step.trl and version_of(step.trl) >= TILED):
         return "loss chunked_nll is TRL's, which refuses it with Liger's kernels, and kernels is liger"
     if step.target_length is not None and facts.model.config and not library.writes_from_texts(facts.model.config):

@@ -8,7 +8,7 @@ from engine.prediction.cards import known_of
 from engine.prediction.contradictory import check
 from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
-from recommender.step import PEFTS_OWN, TrainingStep, version_of
+from recommender.step import PEFTS_OWN, TRLS_WIDE, TrainingStep, version_of
 
 OWN_WORDS = ("outputs_rebound", "embeddings_in_fp32", "use_cache", "keys_repeated", "older_attention", "bitsandbytes")
 """Choices that nobody's facts name: both values are traced, and no answer lists them as assumed."""
@@ -88,7 +88,8 @@ def _take_weights(facts: Facts, choices: _Open) -> None:
     step, declared = choices.step, facts.model.dtype
     stored = declared if declared in ("float32", "bfloat16", "float16") else None
     if step.adapters:
-        wide = step.method == "lora" and (stored is None or step.trl is not None)  # which reads a model in fp32 that is named
+        named = step.trl is not None and (step.method == "lora" or version_of(step.trl) >= TRLS_WIDE)
+        wide = named or (step.method == "lora" and stored is None)
         choices.take("base_dtype", stored or "bfloat16", "float32" if wide else None)
     else:
         certain = stored == "float32" or (step.autocast is not None and step.trl is None)  # which has it over any weights

@@ -88,6 +88,8 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"method": "full", "rank": None, "trained": [" "]}, "contradiction", "trained is empty"),
         ({}, {"head": "tagging", "loss": "fused"}, "contradiction", "a vocabulary's logits, and head is tagging"),
         ({}, {"head": "masked_lm", "loss": "chunked_nll"}, "contradiction", "TRL's of the next token, and head is masked_lm"),
+        ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, {"head": None, "trl": "1.16"}, "contradiction",
+         "TRL's of the next token (trl is 1.16), and head is masked_lm"),
         ({}, {"loss": "chunked_nll", "kernels": "liger", "trl": "1.14"}, "contradiction", "refuses it with Liger's kernels"),
         ({}, {"expandable_segments": True}, "contradiction", "CUDA's allocator, and the machine is a CPU"),
         ({}, {"activation_offloading": True}, "contradiction", "to the host's memory, and the machine is a CPU"),
@@ -96,7 +98,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"micro_batch_rows": 10**6, "length": 10**6}, "absurd_number", "more than any device holds"),
         ({}, {"evaluation_rows": 10**6, "length": 10**6}, "absurd_number", "1,000,000 rows of 1,000,000 tokens"),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_predicted_is_said_at_once(model: dict[str, Any], step: dict[str, Any], code: str, words: str) -> None:
     """Without a child: no library is imported for it."""
     facts = Facts.model_validate({"model": {"config": CONFIG | model}, "step": STEP | step})
@@ -258,6 +260,8 @@ def test_the_words_of_other_programs_arguments_are_understood() -> None:
         ("1.16.0", {"label_smoothing": 0.1}, {"loss": "plain"}),
         ("1.16.0", {"autocast": None, "gradient_checkpointing": "none", "outputs_held": True},
          {"autocast": None, "gradient_checkpointing": "none", "outputs_held": True}),
+        ("1.16.0", {"method": "qlora", "gradient_checkpointing": None, "kbit_prepared": None},
+         {"gradient_checkpointing": "layer", "kbit_prepared": False}),
         ("1.16.0", {"head": "classification"}, {"loss": "plain", "autocast": None}),
         (None, {}, {"loss": "plain", "autocast": None, "outputs_held": None}),
     ],
@@ -277,6 +281,8 @@ def test_trl_reads_a_model_in_fp32_that_is_only_named() -> None:
 
     assert others(method="lora", trl="1.16")
     assert others(method="full", trl="1.16"), "though it has autocast, which scripts have for weights in fp32"
+    assert others(method="qlora", trl="0.27"), "of which all that is not in 4 bit is then in fp32"
+    assert not others(method="qlora", trl="0.26")
     assert not others(method="lora")
     assert not others(method="lora", trl="1.16", base_dtype="bfloat16")
 
