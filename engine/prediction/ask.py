@@ -65,6 +65,7 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     silent += [] if given.config else ["model.config"]
     silent += [name for name in USUAL if name not in step.model_fields_set]
     passed = [clean(name)[:MOST_NAME] for name in ignored(step)[:MOST_NAMES]]
+    passed += ["data.task"] if facts.data.task == "preference" else []  # no step has pairs, nor a reference
     return found | {"assumed": [*silent, *found["assumed"]]} | ({"ignored": passed} if passed else {})
 
 

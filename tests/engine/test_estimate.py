@@ -329,6 +329,8 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
     counted = STEP | {"evaluation_rows": 64, "optimizer": "sgd"}
     assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": counted}))
+    pairs = {"model": {"config": CONFIG}, "step": STEP, "data": {"task": "preference"}}
+    assert estimate(Facts.model_validate(pairs))["ignored"] == ["data.task"], "a step of DPO reads two answers, and mostly twice"
     others = {"evaluation_rows": 64, "set_to_none": False, "loss": "chunked"}
     card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
     own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
