@@ -196,7 +196,11 @@ def test_where_nothing_was_saved_the_code_is_that_of_the_signal(
     run = make_run().run
     monkeypatch.setattr(headless, "watch", watched)
     monkeypatch.setattr("tui.stopping.stop", lambda run, *, now: None)
-    assert headless.follow(lambda: (run, 0), as_json=True) == code
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under `nohup make test` it would not be heard
+    try:
+        assert headless.follow(lambda: (run, 0), as_json=True) == code
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_signal_while_a_worker_is_being_started_is_passed_on_and_the_next_stops_at_once(

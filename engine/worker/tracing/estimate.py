@@ -1,5 +1,6 @@
 """Memory and time of a step that is run somewhere, traced without its card and without its weights."""
 
+import contextlib
 from typing import Any
 
 from engine.inspection.processor import is_here
@@ -124,11 +125,11 @@ Range = tuple[int, int]
 
 
 def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) -> tuple[Range, Range]:
-    """What the step's open questions may change of what is allocated and reserved, each added up."""
-    content = facts.model.config or {}
+    """What the step's open questions may change of what is allocated and reserved: what takes more is added up, and what saves is
+    traced together, because where two save the same bytes these are saved once."""
+    content, saving = facts.model.config or {}, list[TrainingStep]()
     low = high = 0
     reserved_low = reserved_high = 0
-    loads = one.phases["load"]
     ways = [(other, card) for other in (*answer.others.values(), *_otherwise(answer.step, content))]
     if _may_copy(card, answer.step) and not is_here(facts.machine):  # whose products are not known
         ways.append((answer.step, card._replace(onednn=True)))
@@ -138,14 +139,18 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
         except LoracleError:  # what this model cannot do is no open question
             continue
         change, reserved = found.allocated - one.allocated, found.reserved - one.reserved
-        low, high = low + min(change, 0), high + max(change, 0)
-        reserved_low, reserved_high = reserved_low + min(reserved, 0), reserved_high + max(reserved, 0)
-        loads += min(found.phases["load"] - one.phases["load"], 0)
+        low, high = min(low, change), high + max(change, 0)
+        reserved_low, reserved_high = min(reserved_low, reserved), reserved_high + max(reserved, 0)
+        if change <= 0:
+            saving.append(other)
+    if len(saving) > 1:
+        with contextlib.suppress(LoracleError):  # two that cannot go together
+            found = _predicted(content, _together(answer.step, saving), card, facts)
+            low, reserved_low = min(low, found.allocated - one.allocated), min(reserved_low, found.reserved - one.reserved)
     if (shorter := _in_one_chunk(answer.step)) is not None:
         found = _predicted(content, shorter, card, facts)
         high += max(found.allocated - one.allocated, 0)
         reserved_high += max(found.reserved - one.reserved, 0)
-    low = max(low, min(loads - one.allocated, 0))  # no step takes less than what it loads, whatever its choices save one by one
     elsewhere = [] if answer.step.transformers else spans.of_versions(one.phases, answer.step, content)
     changes = [0, *(max(phases.values()) - max(one.phases.values()) for phases in elsewhere)]
     less, more = min(changes), max(changes)
@@ -154,6 +159,11 @@ def _left_open(one: "_Predicted", answer: Resolved, card: Card, facts: Facts) ->
         before, over = spans.before(card, answer.step), max(one.allocated - sum(one.parts.values()), 0)
         low, reserved_low = low - before - (over if answer.step.expandable_segments is None else 0), reserved_low - before
     return (low, high + more), (reserved_low, reserved_high + more)
+
+
+def _together(step: TrainingStep, others: list[TrainingStep]) -> TrainingStep:
+    """The step with all that any of the others does in another way."""
+    return step.model_copy(update={name: value for other in others for name, value in other if value != getattr(step, name)})
 
 
 def _may_copy(card: Card, step: TrainingStep) -> bool:
