@@ -33,7 +33,8 @@ def facts_from(file: Path) -> Facts:
         if first["type"] == "json_invalid":
             raise InputError(_no_json(name, content)) from None
         place = ".".join(map(str, first["loc"]))
-        raise InputError(f"{name}: {place + ': ' if place else ''}{first['msg']}.") from None
+        why = "must be a version such as 5.2" if first["type"] == "string_pattern_mismatch" else first["msg"]
+        raise InputError(f"{name}: {place + ': ' if place else ''}{why}.") from None
     if not facts.model_fields_set:
         raise InputError(f"{name}: holds no facts; they have the parts machine, model, data and goal.")
     return facts

@@ -76,7 +76,8 @@ def ignored(step: TrainingStep) -> list[str]:
     own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none,
            "activation_offloading": step.activation_offloading} if step.loss == "chunked" else {}
     unknown += [name for name, value in own.items() if value]
-    unknown += ["compute_dtype"] if step.compute_dtype and step.method != "qlora" else []
+    of_maps = ("compute_dtype", "bitsandbytes") if step.method != "qlora" else ()
+    unknown += [name for name in of_maps if getattr(step, name)]
     unknown += ["optimizer_state_dtype"] if step.optimizer_state_dtype and step.optimizer in WITHOUT_CHOICE else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 

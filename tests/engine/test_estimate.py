@@ -327,6 +327,8 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     step = {"method": "full", "length": 32, "packing": True, "adapter_dtype": "float32", "seed": None, "optimizer": "adamw_8bit"}
     facts = Facts.model_validate({"model": {"config": CONFIG}, "step": step | {"optimizer_state_dtype": "float32"}})
     assert estimate(facts)["ignored"] == ["packing", "adapter_dtype"]
+    maps = Facts.model_validate({"model": {"config": CONFIG}, "step": STEP | {"compute_dtype": "fp32", "bitsandbytes": "0.46"}})
+    assert estimate(maps)["ignored"] == ["compute_dtype", "bitsandbytes"], "of 4-bit maps, and there are none"
     counted = STEP | {"evaluation_rows": 64, "optimizer": "sgd"}
     assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": counted}))
     pairs = {"model": {"config": CONFIG}, "step": STEP, "data": {"task": "preference"}}

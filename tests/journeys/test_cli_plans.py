@@ -170,6 +170,7 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
         ('{"machine": {}}\nhello', ":2: is not JSON from column 1 on"),
         ('{"verdict": "full"}', "holds no facts"),
         ('{"data": {"rows": "many"}}', "data.rows"),
+        ('{"step": {"method": "lora", "trl": "new"}}', "step.trl: must be a version such as 5.2"),
         (None, "there is no such file"),
     ],
 )
