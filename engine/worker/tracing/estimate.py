@@ -21,6 +21,7 @@ from recommender.device_speed import device_flops, with_least_power
 from recommender.errors import InputError, LoracleError, Refused
 from recommender.facts import Facts, Machine
 from recommender.memory import USABLE_TRACED, beside
+from recommender.names import memory_in_name
 from recommender.shape import shape_of
 from recommender.step import TILED, TrainingStep, version_of
 
@@ -85,6 +86,8 @@ def estimate(facts: Facts) -> dict[str, Any]:
         assumed.append("dynamic_padding")
     held_at_least = allocated if card.kind == "cuda" else reserved  # a heap gives nothing back
     room = _room(facts.machine, held_at_least, context, 1.0 if kept is None else kept.room / one.allocated)
+    if room is not None and spans.free(facts.machine) is None:
+        assumed.append("memory_total")
     return {
         "allocated": allocated,
         "reserved": reserved,
@@ -192,9 +195,11 @@ def _in_one_chunk(step: TrainingStep) -> TrainingStep | None:
 
 
 def _room(machine: Machine, held: dict[str, int], context: tuple[int, int, int], more: float = 1.0) -> dict[str, Any] | None:
-    """Whether a step that has to hold so much fits into what is free; `None` where that is not known. The allocator needs `more`
-    times that for what lies between."""
+    """Whether a step that has to hold so much fits into what is free, or cards of that name have at least; `None` where that is
+    not known. The allocator needs `more` times that for what lies between."""
     free = spans.free(machine)
+    if free is None and machine.device is not None:
+        free = memory_in_name(machine.device)
     if free is None:
         return None
     low = held["low"] + context[1]

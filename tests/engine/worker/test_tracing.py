@@ -349,15 +349,14 @@ def test_an_unknown_choice_widens_the_interval_by_what_it_may_cost() -> None:
     assert facts.step is not None
     open_question = facts.model_copy(update={"step": facts.step.model_copy(update={"outputs_held": None})})
     sure, unsure = estimate(facts), estimate(open_question)
-    assert sure["assumed"] == []
-    assert "fits" not in sure  # nothing is known of its memory
+    assert (sure["assumed"], sure["fits"]["available"]) == (["memory_total"], 80 * 10**9), "as its name says"
     most = FITTING * sure["allocated"]["predicted"] + 10**9
     for free, verdict in ((1.04 * most, "fits"), (0.99 * most, "doubtful"), (10**8, "does_not_fit")):
         machine = Machine.model_validate({"backend": "cuda", "devices": [{"name": "A100", "memory_total": int(free)}]})
         room = _room(machine, sure["allocated"], (560_000_000, 300_000_000, 10**9))
         assert room is not None
         assert (room["verdict"], room["available"]) == (verdict, int(free))
-    assert unsure["assumed"] == ["outputs_held"]
+    assert unsure["assumed"] == ["outputs_held", "memory_total"]
     assert unsure["allocated"]["low"] == pytest.approx(sure["allocated"]["low"], rel=0.002)
     kept = 16 * 128 * LLAMA["vocab_size"] * 4  # the logits, in fp32
     widened = (unsure["allocated"]["high"] - unsure["allocated"]["low"]) - (sure["allocated"]["high"] - sure["allocated"]["low"])
@@ -406,7 +405,7 @@ def test_the_version_of_a_step_says_what_its_loss_keeps(
 
 
 def test_a_fused_loss_may_be_either_where_nobody_says_which() -> None:
-    machine = {"backend": "cuda", "devices": [{"name": "A100"}]}
+    machine = {"backend": "cuda", "devices": [{"name": "A100", "memory_total": 4 * 10**10}]}
     step = step_of(loss="fused", base_dtype="bfloat16", length=256).model_dump(exclude_none=True)
     config = LLAMA | {"vocab_size": 20_000, "num_hidden_layers": 1}
 
