@@ -7,9 +7,10 @@ from rich.cells import cell_len
 from engine.state import STEPPING
 from engine.text import one_line
 from tui import keys
+from tui.cells import fitted
 from tui.error_words import in_words
 from tui.i18n import _
-from tui.words import LIVE, fitted
+from tui.words import LIVE
 
 if TYPE_CHECKING:
     from engine.state import Death, RunState

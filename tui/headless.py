@@ -18,11 +18,12 @@ from engine.state import FINISHED, RunState
 from engine.text import clean, json_line, one_line
 from recommender.errors import Exit
 from tui import judged, show
+from tui.cells import padded
 from tui.endings import death
 from tui.error_words import in_words, warning_words
 from tui.i18n import _
 from tui.stopping import stopping_by_signals
-from tui.words import clock, duration, end_clock, number, padded, phase_words, preflight_words, sign
+from tui.words import clock, duration, end_clock, number, phase_words, preflight_words, sign
 
 POLL_SECONDS = 0.25
 LINE_EVERY = 10.0

@@ -8,8 +8,9 @@ from typing import TextIO
 from rich.cells import cell_len
 
 from recommender.reasons import size
+from tui.cells import padded
 from tui.i18n import _
-from tui.words import number, padded, sign
+from tui.words import number, sign
 
 PATIENCE = 0.8
 """Seconds before anything is said: what is quick needs no words."""

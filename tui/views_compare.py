@@ -8,9 +8,10 @@ from textual.content import Content
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.cells import fitted_name, padded
 from tui.i18n import _
 from tui.views_result import get
-from tui.words import amount, clock, duration, fitted_name, metric, number, padded, real, short_name, sign, size, status_with_sign
+from tui.words import amount, clock, duration, metric, number, real, short_name, sign, size, status_with_sign
 
 if TYPE_CHECKING:
     from tui.comparing import Compared, Comparison

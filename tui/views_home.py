@@ -10,9 +10,10 @@ from textual.color import Color
 
 from engine.text import one_line
 from tui import judged
+from tui.cells import fitted, fitted_name
 from tui.i18n import _
 from tui.views_candidate import NAMES
-from tui.words import LIVE, fitted, fitted_name, metric, seconds_ago, sign, status_with_sign
+from tui.words import LIVE, metric, seconds_ago, sign, status_with_sign
 
 if TYPE_CHECKING:
     from tui.run_rows import RunRow

@@ -10,24 +10,12 @@ from textual.content import Content
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
 from tui import judged
+from tui.cells import flush_right, padded
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.views_advice import list_of
 from tui.views_candidate import NAMES
-from tui.words import (
-    against_advice,
-    amount,
-    computing_words,
-    duration,
-    flush_right,
-    metric,
-    number,
-    padded,
-    real,
-    short_name,
-    sign,
-    size,
-)
+from tui.words import against_advice, amount, computing_words, duration, metric, number, real, short_name, sign, size
 
 SPLITS = (
     ("before", _("untouched model")),

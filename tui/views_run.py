@@ -8,6 +8,7 @@ from engine.metrics.measures import MEASURES
 from engine.state import STEPPING
 from engine.text import one_line
 from tui import judged
+from tui.cells import fitted_name, flush_right, padded
 from tui.i18n import _
 from tui.views_candidate import NAMES
 from tui.widgets.bars import gauge_bar, progress_bar
@@ -18,11 +19,8 @@ from tui.words import (
     clock,
     duration,
     end_clock,
-    fitted_name,
-    flush_right,
     metric,
     number,
-    padded,
     phase_words,
     rate,
     real,

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 from textual.content import Content
 
 from engine.text import one_line
+from tui.cells import padded
 from tui.i18n import _
-from tui.words import number, padded, real, sign
+from tui.words import number, real, sign
 
 if TYPE_CHECKING:
     from engine.state import RunState

@@ -10,10 +10,11 @@ from textual.content import Content
 from engine.tables.table import JOINS
 from engine.text import one_line
 from tui import keys
+from tui.cells import fitted, padded
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, model_words, of_data, task_name
 from tui.views_candidate import NAMES
-from tui.words import fitted, number, padded, sign, size
+from tui.words import number, sign, size
 
 if TYPE_CHECKING:
     from engine.inspect import DataInspection, ModelInspection

@@ -7,9 +7,10 @@ from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
 from engine.text import one_line
+from tui.cells import flush_right, padded
 from tui.i18n import _
 from tui.views_result import get
-from tui.words import flush_right, metric, number, padded, real, sign
+from tui.words import metric, number, real, sign
 
 MOST_CLASSES = 20
 MOST_PAIRS = 10

@@ -8,7 +8,7 @@ import pytest
 from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
-from tui import keys, live_advice, views_run, words
+from tui import cells, keys, live_advice, views_run, words
 from tui.endings import ending, leaves_at_once
 from tui.merge_words import merged_words
 from tui.run_log import RunLog
@@ -157,16 +157,16 @@ def test_who_stops_a_run_that_takes_no_steps_is_promised_no_new_checkpoint() -> 
 
 def test_of_joined_emoji_every_terminal_shows_as_many_cells() -> None:
     woman, girl, heart = "\U0001f469", "\U0001f467", "\u2764"
-    assert words.fitted(f"a{woman}\u200d{woman}\u200d{girl}b {heart}\ufe0f", 12) == f"a{woman}{woman}{girl}b {heart}"
-    assert words.padded("\u0645\u06cc\u200c\u062e", 5).startswith("\u0645\u06cc\u200c\u062e")  # scripts need theirs
+    assert cells.fitted(f"a{woman}\u200d{woman}\u200d{girl}b {heart}\ufe0f", 12) == f"a{woman}{woman}{girl}b {heart}"
+    assert cells.padded("\u0645\u06cc\u200c\u062e", 5).startswith("\u0645\u06cc\u200c\u062e")  # scripts need theirs
 
 
 def test_of_a_run_of_a_group_the_groups_name_is_cut() -> None:
     name = "20261130-102402-support-train-compare/lora-2"
-    assert words.fitted_name(name, 24) == "support-train-co…/lora-2"
-    assert words.fitted_name(name, 40) == "support-train-compare/lora-2"
-    assert words.fitted_name(name, 6) == "lora-2"
-    assert words.fitted_name(name.partition("/")[0], 10) == "support-t…"
+    assert cells.fitted_name(name, 24) == "support-train-co…/lora-2"
+    assert cells.fitted_name(name, 40) == "support-train-compare/lora-2"
+    assert cells.fitted_name(name, 6) == "lora-2"
+    assert cells.fitted_name(name.partition("/")[0], 10) == "support-t…"
 
 
 def test_of_a_thousand_warnings_only_those_that_are_shown_are_put_into_words(monkeypatch: pytest.MonkeyPatch) -> None:

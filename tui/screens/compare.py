@@ -15,6 +15,7 @@ from engine.text import one_line
 from tui import comparing, keys
 from tui import views_compare as views
 from tui.background import in_thread
+from tui.cells import fitted, padded
 from tui.i18n import _
 from tui.screens.base import LoracleScreen
 from tui.screens.run_keys import ChartKeys
@@ -23,7 +24,7 @@ from tui.views_run import evaluation_losses, last_step_of
 from tui.widgets.choices import Options
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
-from tui.words import LIVE, fitted, padded, sign, status_with_sign
+from tui.words import LIVE, sign, status_with_sign
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory

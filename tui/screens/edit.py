@@ -17,11 +17,12 @@ from recommender.errors import LoracleError
 from recommender.facts import CLASSIFYING
 from tui import editable, keys, views_candidate
 from tui import work_plan as engine_side
+from tui.cells import padded
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.dialog import Dialog
 from tui.widgets.choices import Choices
-from tui.words import padded, sign
+from tui.words import sign
 
 if TYPE_CHECKING:
     from recommender.plan import Plan

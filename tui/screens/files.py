@@ -16,11 +16,12 @@ from textual.widgets.option_list import Option
 from engine.text import one_line
 from tui import keys
 from tui.background import in_thread
+from tui.cells import padded
 from tui.i18n import _
 from tui.paths import MOST, Entry, entries
 from tui.screens.dialog import Dialog
 from tui.widgets.choices import Choices
-from tui.words import number, padded, sign, size
+from tui.words import number, sign, size
 
 
 class Found(Option):

@@ -14,12 +14,13 @@ from recommender.errors import LoracleError
 from tui import keys
 from tui import views_home as views
 from tui.background import in_thread
+from tui.cells import fitted
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
 from tui.screens.confirm import ConfirmScreen
 from tui.widgets.run_table import RunTable
-from tui.words import LIVE, fitted, short_name, sign, status_word
+from tui.words import LIVE, short_name, sign, status_word
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory

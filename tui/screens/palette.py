@@ -14,10 +14,10 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from tui import keys
+from tui.cells import fitted, padded
 from tui.i18n import _
 from tui.screens.dialog import Dialog
 from tui.widgets.choices import Options
-from tui.words import fitted, padded
 
 
 class Command(NamedTuple):

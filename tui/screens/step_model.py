@@ -17,6 +17,7 @@ from recommender.errors import LoracleError
 from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
+from tui.cells import padded
 from tui.draft import Draft
 from tui.error_words import in_words
 from tui.i18n import _
@@ -24,7 +25,6 @@ from tui.screens.step import PAUSE, Step
 from tui.widgets.choices import Options
 from tui.widgets.field import Field
 from tui.widgets.path_input import PathInput
-from tui.words import padded
 
 if TYPE_CHECKING:
     from engine.inspect import ModelInspection

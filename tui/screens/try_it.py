@@ -15,12 +15,13 @@ from engine.text import clean, one_line
 from recommender.errors import LoracleError
 from tui import keys
 from tui.background import in_thread
+from tui.cells import padded
 from tui.error_words import in_words
 from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import duration, padded, share, sign, unicode_terminal
+from tui.words import duration, share, sign, unicode_terminal
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory

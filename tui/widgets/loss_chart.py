@@ -18,10 +18,11 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from engine.series import Series
+from tui.cells import flush_right
 from tui.i18n import _
 from tui.widgets.raster import Canvas, Gathered, Run, Symbols, View, room_for, smoothed
 from tui.widgets.scales import AXES, place_words, value_words, view_of
-from tui.words import flush_right, sign, unicode_terminal
+from tui.words import sign, unicode_terminal
 
 MARGIN = 6
 """Cells left of the plot, for the scale."""
