@@ -59,6 +59,15 @@ def by_its_words(
     return start, at + len(words) + closed(same, specials)
 
 
+def with_thought(thought: str, whole: str, span: tuple[int, int], opener: str, specials: Sequence[str]) -> int:
+    """Where the answer at that span begins with its thought, which stands before it where answers are asked for without one
+    (Qwen 3.5's small models) or otherwise once a call is answered (gpt-oss); `opener` is what asks for an answer."""
+    at = whole.rfind(thought, 0, span[0]) if thought and thought not in whole[slice(*span)] else -1
+    first = min((opener.find(token) + len(token) for token in specials if token in opener), default=opener.find("\n") + 1)
+    begun = whole.rfind(opener[:first], 0, at) if at >= 0 and first else -1
+    return span[0] if begun < 0 else min(begun + len(shared_start(opener, whole[begun:])), at)
+
+
 def same_behind(words: str, rest: str, after: str, since: int) -> str:
     """What follows the words in both: `rest` in the whole, and where `after` has them behind the place `since`."""
     same, place = "", after.find(words, since)

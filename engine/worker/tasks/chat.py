@@ -14,6 +14,7 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.chat_template import (
     as_placed,
+    as_spoken,
     give_template,
     unwritten_calls,
     unwritten_results,
@@ -67,7 +68,7 @@ class Chat(Writing):
         self.prepare_tokenizer(tokenizer)
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
-        rows_cut = tokens_cut = uncalled = unheard = silent = 0
+        rows_cut = tokens_cut = uncalled = unsaid = unheard = silent = 0
         thoughts, systems = Counter[str | None](), Counter[str]()
         untrained: dict[int, bool] = {}
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
@@ -77,6 +78,8 @@ class Chat(Writing):
             tokens_cut += lost
             calls = unwritten_calls(tokenizer, item, rows.where(number))
             uncalled += calls
+            spoken = as_spoken(tokenizer, item["messages"], item["tools"], rows.where(number))
+            unsaid += spoken != item["messages"]
             unheard += unwritten_results(tokenizer, item, rows.where(number))
             thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
             self.note_system(tokenizer, item["messages"], item["tools"])
@@ -84,7 +87,7 @@ class Chat(Writing):
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
-                wanted.append(str(item["messages"][-1]["content"]) if not lost else None)
+                wanted.append(str(spoken[-1]["content"]) if not lost else None)
             else:
                 untrained[number] = lost > 0
                 silent += calls
@@ -97,6 +100,12 @@ class Chat(Writing):
                 "calls_left_out",
                 f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template leaves out: "
                 "nothing is learned from those turns. Use a model whose template supports tools.",
+            )
+        if unsaid:
+            self.remark(
+                "words_left_out",
+                f"{rows.source}: {unsaid:,} of {len(rows):,} rows hold words beside a call of a tool, which the model's chat "
+                "template leaves out: these calls are learned without them.",
             )
         if unheard:
             self.remark(

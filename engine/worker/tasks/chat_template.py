@@ -143,10 +143,10 @@ def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
     if not any(name in others for name in names):
         return False
     # The name may be a word of the question, or stand in the list of tools: calls that are written are so with other names too.
-    return written(tokenizer, [_renamed(message) for message in messages], tools, where) == whole
+    return written(tokenizer, [renamed(message) for message in messages], tools, where) == whole
 
 
-def _renamed(message: dict[str, Any]) -> dict[str, Any]:
+def renamed(message: dict[str, Any]) -> dict[str, Any]:
     """A message whose calls are of tools with other names."""
     calls = message.get("tool_calls")
     if not calls:
@@ -155,6 +155,18 @@ def _renamed(message: dict[str, Any]) -> dict[str, Any]:
     return message | {
         "tool_calls": [c | ({"function": c["function"] | {"name": n}} if c.get("function") else {"name": n}) for c, n in named]
     }
+
+
+def as_spoken(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str) -> list[Any]:
+    """The messages; words beside a call are gone where the template writes nothing of them (Llama 3, Mistral), so that the call
+    is learned as it is written."""
+    known = list(messages)
+    beside = [i for i, message in enumerate(known) if message.get("tool_calls") and message["content"].strip()]
+    whole = written(tokenizer, known, tools, where) if beside else ""
+    for i in beside:
+        bare = [*known[:i], known[i] | {"content": ""}, *known[i + 1 :]]
+        known = bare if written(tokenizer, bare, tools, where) == whole else known
+    return known
 
 
 def unwritten_results(tokenizer: Any, item: dict[str, Any], where: str) -> bool:

@@ -23,8 +23,18 @@ from engine.worker.tasks.answers import (
     shared_start,
     unlike,
     where_they_differ,
+    with_thought,
 )
-from engine.worker.tasks.chat_template import as_known, as_placed, leaves_out, special_ids, special_tokens, written
+from engine.worker.tasks.chat_template import (
+    as_known,
+    as_placed,
+    as_spoken,
+    leaves_out,
+    renamed,
+    special_ids,
+    special_tokens,
+    written,
+)
 from recommender.errors import InputError
 
 _SHORT = 20
@@ -49,7 +59,8 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
         InputError: the template does not take such a conversation, or does not tell where answers begin and end.
     """
     given, tools = item["messages"], item["tools"]
-    messages = list(as_placed(tokenizer, given, tools))  # once: Mistral's has a place for a system message up to an answer only
+    placed = as_placed(tokenizer, given, tools)  # once: Mistral's has a place for a system message up to an answer only
+    messages = as_spoken(tokenizer, placed, tools, where)
     since -= len(given) - len(messages) if since else 0
     whole = written(tokenizer, messages, tools, where)
     spans = _answers(tokenizer, messages, tools, whole, where, since=since)
@@ -148,13 +159,26 @@ def _rewritten(
     so_far = shared_start(written(tokenizer, messages[:at], tools, where) if at else "", before)
     words = message["content"].strip()
     span = by_its_words(message, whole, after, asked=before, so_far=so_far, specials=specials)
-    if not words or (span is not None and len(words) >= _SHORT):
-        return span
-    exact = _changing(tokenizer, messages, tools, at=at, whole=whole, where=where)
-    if exact is None or (span is not None and span[0] <= exact[0] and exact[1] <= span[1]):
-        return span
-    behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
-    return exact[0], exact[1] + closed(behind, specials)
+    if words and (span is None or len(words) < _SHORT):
+        exact = _changing(tokenizer, messages, tools, at=at, whole=whole, where=where)
+        if exact is not None and (span is None or not span[0] <= exact[0] <= exact[1] <= span[1]):
+            behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
+            span = exact[0], exact[1] + closed(behind, specials)
+    if span is None and message.get("tool_calls") and after.startswith(before):
+        span = _as_asked(tokenizer, messages, tools, where, at=at, whole=whole, said=after[len(before) :])
+    return span and (with_thought(thought_of(message), whole, span, before[len(so_far) :], specials), span[1])
+
+
+def _as_asked(
+    tokenizer: Any, messages: list[Any], tools: Any, where: str, *, at: int, whole: str, said: str
+) -> tuple[int, int] | None:
+    """Where the call in place `at` stands, which is `said` there as where nothing follows, though what stands before it is
+    not: Mistral lists the tools before the last question."""
+    others = [*messages[:at], renamed(messages[at]), *messages[at + 1 :]]
+    changes = len(shared_start(whole, written(tokenizer, others, tools, where)))
+    said = said.rstrip() if said.rstrip().endswith(tuple(special_tokens(tokenizer))) else said
+    start = whole.rfind(said, 0, changes + len(said)) if said else -1
+    return (start, start + len(said)) if 0 <= start <= changes < start + len(said) else None
 
 
 def _changing(tokenizer: Any, messages: list[Any], tools: Any, *, at: int, whole: str, where: str) -> tuple[int, int] | None:

@@ -190,6 +190,28 @@ def test_words_and_a_call_are_learned_together_or_the_template_is_refused(tiny_c
     assert learned[1].endswith("On its way.<|im_end|>")
 
 
+def test_a_call_is_learned_where_its_words_are_left_out_and_the_tools_move_to_the_last_question(
+    tiny_chat: Path, tmp_path: Path
+) -> None:
+    """As Mistral's templates have it; Llama 3's and gpt-oss's leave the words out too."""
+    call = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% else %}"
+    last = "{% if tools and m == (messages | selectattr('role', 'equalto', 'user') | list)[-1] %}{{ tools | tojson }}{% endif %}"
+    turn = last + "{{ '<|im_start|>' }}" + call + "{{ m['content'] }}{% endif %}{{ '<|im_end|>\n' }}"
+    tokenizer = with_template(tiny_chat, of(turn, "{{ '<|im_start|>' }}"))
+    called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+    calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
+    turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, *TALK[2:], TALK[3], calling]
+    row = {"messages": turns, "tools": [{"type": "function", "function": {"name": "weather"}}]}
+    rows = read(tmp_path, [row, {"messages": TALK[1:]}], "messages", {"messages": "messages"}, "chat")
+    task = Chat(plan_of(tiny_chat), [], 0)
+    found = task.encode(tokenizer, rows)
+    learned = [shown(tokenizer, conversation.Rendered(*each)) for each in zip(found.input_ids, found.targets, strict=True)]
+    said = ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
+    assert learned == [["<call>weather</call><|im_end|>", *said, "<call>weather</call><|im_end|>"], said]
+    assert "1 of 2 rows hold words beside a call of a tool" in task.remarks["words_left_out"]
+    assert list(found.truth) == ["", "Since Monday."], "no answer is compared with words that were not learned"
+
+
 def test_a_template_that_writes_no_text_but_in_parts_is_refused(tiny_chat: Path) -> None:
     """As those of models that see do: only the ends of turns would be learned."""
     parts = "{% for part in m['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}"

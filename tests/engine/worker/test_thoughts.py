@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from engine.examples.turns import THOUGHTS
 from engine.examples.turns import conversation as of_turns
 from engine.inspection.data import inspect_data
 from engine.loading import load
@@ -102,3 +103,22 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
 def test_a_templates_own_empty_thought_is_none(tiny_chat: Path) -> None:
     tokenizer = load_tokenizer(str(tiny_chat))
     assert chat_template.unwritten_thoughts(tokenizer, item(talk({"content": "<think>\n\n</think>\n\nYes."})), "x") is None
+
+
+def test_a_thought_is_learned_where_answers_are_asked_for_without_one(tiny_chat: Path) -> None:
+    """As Qwen 3.5's small models do; behind a call gpt-oss writes what came before otherwise, once the last answer stands."""
+    unasked = with_template(tiny_chat, GPT_OSS.replace("assistant\n' }", "assistant\n<think>\n\n</think>' }"))
+    messages = talk(beside("Let me see.", "On its way to you, I think."))
+    learned = shown(unasked, conversation.rendered(unasked, item(messages), "x"))
+    assert learned == ["Let me see.\n</think>\n\nOn its way to you, I think.<|im_end|>"]
+    begin = "{{ '<|im_start|>' + m['role'] }}"
+    thinks = begin + "{{ '[think]' + m['thinking'] + '<|im_end|>' }}"
+    final = "{% set final = messages[-1]['role'] == 'assistant' and not messages[-1]['tool_calls'] %}"
+    turn = "{% if m['thinking'] and (loop.last or not final) %}" + thinks + "{% endif %}" + begin
+    call = "{{ '[call]' + m['tool_calls'][0]['name'] if m['tool_calls'] else '[says]' + m['content'] }}{{ '<|im_end|>' }}"
+    asks = "{% if add_generation_prompt %}{{ '<|im_start|>assistant' }}{% endif %}"
+    channels = with_template(tiny_chat, final + "{% for m in messages %}" + turn + call + "{% endfor %}" + asks)
+    calling = {"role": "assistant", "content": "", "tool_calls": [{"name": "weather"}], **dict.fromkeys(THOUGHTS[:2], "Hm.")}
+    messages[1:1] = [calling, {"role": "tool", "content": "18 C"}]
+    learned = shown(channels, conversation.rendered(channels, item(messages), "x"))
+    assert learned == ["[think]Let me see.<|im_end|><|im_start|>assistant[says]On its way to you, I think.<|im_end|>"]
