@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -81,10 +82,10 @@ def pilot(given: argparse.Namespace) -> int:
         assignments=given.assignments,
         anyway=given.anyway,
     )
-    named = _(" and ").join(wanted.labels.values())  # one of them may be "LoRA, learning rate x3"
+    named = _joined([*wanted.labels.values()])  # the last may be "LoRA, learning rate x3"
     if wanted.mode == "slice":
         words = _("Slices of {names}, compared after {steps} steps on the validation rows; the winner goes on to the end")
-        what = words.format(names=named, steps=_(" and ").join(map(str, wanted.stages)))
+        what = words.format(names=named, steps=_joined([*map(str, wanted.stages)]))
     else:
         folds = next(p.data.folds for p in wanted.plans.values() if p.data.folds)
         words = _(
@@ -99,6 +100,11 @@ def pilot(given: argparse.Namespace) -> int:
     group = piloting.create(runs.runs_root(given.runs), wanted, advice, look.facts)
     tell(name=group.name, path=str(group.path))
     return _go(group, given)
+
+
+def _joined(names: Sequence[str]) -> str:
+    """All of them as a sentence names them."""
+    return _(" and ").join(filter(None, (_(", ").join(names[:-1]), names[-1])))
 
 
 def _check_root(given: argparse.Namespace) -> None:

@@ -14,6 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from engine.files import expanded
+from engine.named import is_hub_data
+from engine.tables.files import existing_file
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError
 from tui import draft as drafts
@@ -123,6 +126,9 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
     while True:
         usual = draft.data or (demo.data if demo is not None else "")
         name = _answer(_("Training data: a file, a saved set or a hub id"), usual)
+        if missing := _missing(name):
+            _say(missing)
+            continue
         used = demo.held_out if demo is not None and name == demo.data else draft.held_out if name == draft.data else ""
         question = (
             _("Held-out data to score before and after, or - for none")
@@ -145,6 +151,17 @@ def _data(draft: Draft, model: "ModelInspection") -> "tuple[Draft, DataInspectio
                 raise
             _say(in_words(error.message))
             draft = replace(draft, task="", columns={}, drop_conflicts=False)
+
+
+def _missing(name: str) -> str:
+    """Why there can be no such rows; nothing where there may be."""
+    if is_hub_data(name) or "*" in name or os.path.exists(expanded(name)):
+        return ""
+    try:
+        existing_file(name)
+    except InputError as error:
+        return in_words(error.message)
+    return ""
 
 
 def _tell(rows: "DataInspection") -> None:

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from fnmatch import fnmatch
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,8 @@ def _download(name: str, revision: str | None, tell: Progress | None) -> dict[st
     from huggingface_hub.utils import filter_repo_objects
 
     commit, files, _ = _listed(name, revision)
+    if not any(fnmatch(file, pattern) for file in files for pattern in TOKENIZERS):
+        _headers_only(name, commit)  # refuses it before its weights are here, where its config does not say that it needs none
     # The newest by its branch: only then the cache knows which commit the name means when there is no network.
     newest = revision is None or HfApi().model_info(name, timeout=REACH_SECONDS).sha == commit
     wanted = {file: files[file] for file in filter_repo_objects(files, allow_patterns=WANTED, ignore_patterns=UNWANTED)}

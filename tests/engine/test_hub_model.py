@@ -31,7 +31,9 @@ def far_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
         "org/tiny": Repository(tiny),
         "org/pickled": Repository({"config.json": b"{}", "pytorch_model.bin": b""}),
         "org/adapter": Repository({"adapter_config.json": b"{}", "adapter_model.safetensors": b"", "tokenizer.json": b"{}"}),
-        "org/huge": Repository({"config.json": b"{}", "model.safetensors": b""}, sizes={"model.safetensors": 10**16}),
+        "org/huge": Repository(
+            {"config.json": b"{}", "model.safetensors": b"", "vocab.txt": b""}, sizes={"model.safetensors": 10**16}
+        ),
         "org/gated": Repository(refusal=(403, "GatedRepo")),
         "org/private": Repository(refusal=(401, "")),
         "org/down": Repository(refusal=(500, "")),
@@ -100,8 +102,10 @@ def shards(hub: Hub, padding: int = 0) -> None:
 
 def test_a_model_without_a_tokenizer_is_refused_before_its_weights_are_downloaded(hub: Hub) -> None:
     vocabulary = tiny(hub).files.pop("vocab.txt")
-    with pytest.raises(InputError, match=r"org/tiny has no tokenizer\.json and no vocabulary"):
-        subject.inspect_model("org/tiny", weights=False)
+    for weights in (False, True):  # a plan that somebody wrote is run without a look at the facts
+        with pytest.raises(InputError, match=r"org/tiny has no tokenizer\.json and no vocabulary"):
+            subject.inspect_model("org/tiny", weights=weights)
+    assert all(part for _, part in hub.ranges)
     tiny(hub).files["source.spm"], tiny(hub).commit = vocabulary, "e" * 40
     assert (Path(subject.inspect_model("org/tiny", weights=False).path) / "source.spm").is_file()
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from engine.inspect import DataInspection, ModelInspection
+from engine.tables.files import existing_file
 from recommender.errors import InputError
 from tui import draft, plain
 from tui.cli import _parser
@@ -20,6 +21,7 @@ from tui.cli import _parser
 @pytest.fixture
 def known(monkeypatch: pytest.MonkeyPatch, model: ModelInspection, make_data: Callable[..., DataInspection]) -> list[Any]:
     asked: list[Any] = []
+    monkeypatch.setattr(plain, "existing_file", lambda name: name in ("rows.csv", "x.csv") or existing_file(name))
 
     def inspect(name: str, **options: Any) -> ModelInspection:
         if name == "nonsense":
@@ -49,13 +51,14 @@ def test_answers_become_the_command_that_auto_takes(
         typed.append(arguments)
         return 0
 
-    said = ["9", "code", "nonsense", "small", "rows.csv", "", "tagging", "", "", "half an hour", "0.5", "200", "", "lora"]
-    answers(monkeypatch, *said)
+    said = ["9", "code", "nonsense", "small", "row.csv", "rows.csv", "", "tagging", "", "", "half an hour", "0.5", "200", ""]
+    answers(monkeypatch, *said, "lora")
     assert plain.ask(None, tmp_path, run) == 0
     common = ["--auto", "--model", "small", "--data", "rows.csv", "--train-rows", "200", "--purpose", "code", "--hours", "0.5"]
     assert typed == [[*common, "--dry-run", "--runs", str(tmp_path)], [*common, "--method", "lora", "--runs", str(tmp_path)]]
     told = capsys.readouterr()
     assert "there is no such model folder" in told.err
+    assert "row.csv: there is no such file." in told.err.partition("Held-out")[0]
     assert "600 rows, read as classification. " in told.err
     assert "6% of the rows repeat another row" in told.err
     assert "9 is not a valid number" in told.err

@@ -8,7 +8,7 @@ import pytest
 from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
-from tui import cells, keys, live_advice, views_run, words
+from tui import cells, commands_group, keys, live_advice, views_run, words
 from tui.endings import ending, leaves_at_once
 from tui.merge_words import merged_words
 from tui.run_log import RunLog
@@ -28,6 +28,7 @@ def test_numbers_read_well() -> None:
     assert words.rate(2e-5) == "2e-5"
     assert words.rate(0.00011) == "1.1e-4"
     assert words.rate(0.0) == "0"
+    assert [commands_group._joined(["A", "B", "C, x3"][:n]) for n in (1, 2, 3)] == ["A", "A and B", "A, B and C, x3"]
 
 
 def test_unknown_values_are_a_dash_not_a_crash() -> None:
