@@ -11,6 +11,9 @@ from engine.tables.table import Place, Table, as_text
 from engine.text import one_line
 from recommender.errors import InputError
 
+LEAST_DRAWN = 5
+"""Held-out rows, or groups of such rows, below which drawing them anew tells nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -78,6 +81,20 @@ class Rows:
             if len(set(others)) > len(set(keys)):
                 keys = others
                 yield keys
+
+    def drawn_together(self) -> list[int] | None:
+        """For each row the number of its group: rows that a split keeps on one side, so that a score of one tells of the others.
+        `None` where each stands alone.
+
+        Fewer than `LEAST_DRAWN` say nothing of what others would be; then what is looser decides here, too.
+        """
+        groups: list[int] = []
+        for keys in self.looser_keys():
+            places: dict[str, int] = {}
+            groups = [places.setdefault(key, len(places)) for key in keys]
+            if len(places) >= LEAST_DRAWN:
+                break
+        return groups if LEAST_DRAWN <= len(set(groups)) < len(groups) else None
 
 
 @dataclass(frozen=True, slots=True)

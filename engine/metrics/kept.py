@@ -13,10 +13,14 @@ Kept = Mapping[str, Any]
 def joined(kept: Sequence[Kept]) -> Answers:
     """The answers that several files of scores hold, one after the other; a file without weights has rows that count one each."""
     weighted = any(fold["weights"] is not None for fold in kept)
+    grouped = any(fold.get("groups") is not None for fold in kept)  # older files have none
+    places: dict[tuple[int, int], int] = {}
+    own = [(n, g) for n, fold in enumerate(kept) for g in fold.get("groups") or range(len(fold["predicted"]))]
     return Answers(
         [p for fold in kept for p in fold["predicted"]],
         [x for fold in kept for x in fold["losses"]],
         [w for fold in kept for w in fold["weights"] or [1.0] * len(fold["losses"])] if weighted else None,
+        [places.setdefault(group, len(places)) for group in own] if grouped else None,
     )
 
 

@@ -27,6 +27,8 @@ class Answers:
     """Mean loss of each row; `None` where the answers come with no probabilities."""
     weights: Sequence[float] | None = None
     """What a row counts in the mean of the losses: its trained tokens where text is written. `None`: all the same."""
+    groups: Sequence[int] | None = None
+    """Rows with the same number stand or fall together, as those of one question: `Rows.drawn_together`. `None`: each alone."""
 
 
 class Kind(ABC):

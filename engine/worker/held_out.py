@@ -164,9 +164,10 @@ def kept(kind: Kind, score: dict[str, Any], truth: Sequence[Any], answers: Answe
         "predicted": answers.predicted,
         "losses": answers.losses,
         "weights": answers.weights,
+        "groups": answers.groups,
     }
 
 
 def answers_in(content: Mapping[str, Any]) -> Answers:
     """The answers that a file of scores holds."""
-    return Answers(content["predicted"], content["losses"], content["weights"])
+    return Answers(content["predicted"], content["losses"], content["weights"], content.get("groups"))

@@ -7,7 +7,7 @@ from typing import Any
 from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder, is_another
 from engine.refusals import check_task
-from engine.rows import Split
+from engine.rows import Rows, Split
 from engine.tables.files import fingerprint
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import maybe_moved, model_folder
@@ -57,7 +57,8 @@ def verified_folder(plan: Plan) -> tuple[str, Family | None]:
 
 
 def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> tuple[dict[str, Encoded], Split]:
-    """The rows by use as the model reads them, and `parts` without the texts to train on, of a million rows a gigabyte.
+    """The rows by use as the model reads them, and the same rows of `parts`, without the texts to train on, of a million rows a
+    gigabyte.
 
     Raises:
         InputError: nothing is left to train on, or too little of it; or nothing to score on, where rows were kept for it.
@@ -70,7 +71,18 @@ def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> tuple[d
             raise InputError(which.why_untrained)
     if not len(rows["train"]):
         raise InputError(f"{task.plan.data.train}: nothing is left to learn from.")
-    return rows, replace(parts, train=parts.train.spent())
+    validation, held_out = (_read(by_use[use], rows[use]) for use in ("validation", "held_out"))
+    if task.plan.task != "continued_pretraining":  # whose rows are cut into pieces
+        for use, scored in (("validation", validation), ("held_out", held_out)):
+            rows[use] = replace(rows[use], groups=scored.drawn_together())
+    return rows, replace(parts, train=parts.train.spent(), validation=validation, held_out=held_out)
+
+
+def _read(rows: Rows, encoded: Encoded) -> Rows:
+    """Those of the rows that the model reads."""
+    if not encoded.untrained:
+        return rows
+    return rows.take([i for i, number in enumerate(rows.numbers) if number not in encoded.untrained])
 
 
 def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int], tell: Narrator) -> None:

@@ -14,7 +14,7 @@ from engine.installed import own_code
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
 from engine.metrics.measures import Measure
-from engine.rows import Split
+from engine.rows import LEAST_DRAWN, Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import forgetting, products
@@ -30,8 +30,6 @@ from recommender.plan import Plan
 
 COMPARED = ("before", "majority", "probe")
 """What the result is compared with: the untouched model, the best answer that looks at no text, a linear probe."""
-LEAST_JUDGED = 5
-"""Held-out rows below which no gain is told."""
 LEAST_ANSWERS = 8
 """Of fewer rows all may well deserve the same answer."""
 NOISE_OF_REWARDS = 0.05
@@ -56,7 +54,7 @@ def write(
     gains = {
         name: bootstrap.gain(kind, kept["after"]["truth"], answers_in(kept[name]), answers_in(kept["after"]), plan.seed)
         for name in COMPARED
-        if name in kept and "after" in kept and len(parts.held_out) >= LEAST_JUDGED
+        if name in kept and "after" in kept and len(parts.held_out) >= LEAST_DRAWN
     }
     forgotten = forgetting.compared(run, plan.seed)
     log = Log(read_events(run.events))
@@ -115,7 +113,7 @@ def kept_together(counts: Mapping[str, int]) -> list[str]:
     if not counts.get("together") or counts.get("torn") or counts.get("seen"):
         return []
     shared = f"{counts['together']:,} rows share their question, or their first message or text, with others"
-    return [f"{shared}; none is on two sides."]
+    return [f"{shared}; none is on two sides, and intervals draw them together."]
 
 
 def computing(plan: Plan, events: Sequence[Event], *, packed: bool) -> dict[str, Any]:
@@ -142,7 +140,7 @@ def probed(events: Sequence[Event]) -> int | None:
 
 def too_few(rows: int) -> list[str]:
     """That so few held-out rows prove nothing, in a sentence: drawn anew they would seem to be sure of it."""
-    if not 0 < rows < LEAST_JUDGED:
+    if not 0 < rows < LEAST_DRAWN:
         return []
     some = "One row was held out" if rows == 1 else f"{rows} rows were held out"
     return [f"{some}: too few to say whether anything was gained."]

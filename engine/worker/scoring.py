@@ -75,7 +75,7 @@ class Reader:
         found = self._through(model, lengths, answers, progress)
         predicted, losses, weights = ([a[i] for a in found] for i in range(3))
         even = all(w == 1.0 for w in weights)
-        return Scored(Answers(predicted, losses, None if even else weights), time.monotonic() - started)
+        return Scored(Answers(predicted, losses, None if even else weights, rows.groups), time.monotonic() - started)
 
     def reference(self, model: Any, rows: Encoded, progress: Progress | None = None) -> list[list[float]]:
         """What an untouched model says of the rows, for tasks that compare with it.

@@ -8,7 +8,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 
 from engine.metrics import bootstrap
 from engine.metrics.classes import Classes
-from engine.metrics.kept import paired
+from engine.metrics.kept import joined, paired
 from engine.metrics.kinds import Answers
 from engine.metrics.registry import kind_of
 from engine.worker.baselines import majority, probe
@@ -76,6 +76,32 @@ def test_each_sample_draws_as_many_rows_as_there_are(monkeypatch: pytest.MonkeyP
     assert set(drawn.sum(axis=1)) == {50}
     assert drawn.mean(axis=0) == pytest.approx(np.ones(50), abs=0.1)
     assert drawn.var() == pytest.approx(1 - 1 / 50, abs=0.02)
+
+
+def test_rows_that_stand_or_fall_together_are_drawn_together() -> None:
+    """Each row three times says no more than each once, and the interval is the same; taken for rows it was far narrower."""
+    random = np.random.default_rng(0)
+    truth = random.integers(0, 2, 60).tolist()
+    before, after = (np.where(random.random(60) < right, truth, 1 - np.array(truth)).tolist() for right in (0.6, 0.7))
+    losses = random.exponential(1.0, (2, 60)).tolist()
+    one, two = (Answers(said, loss) for said, loss in zip((before, after), losses, strict=True))
+    groups = [*range(60)] * 3
+    one3, two3 = (Answers(said * 3, loss * 3, None, groups) for said, loss in zip((before, after), losses, strict=True))
+    once, thrice = bootstrap.gain(TWO, truth, one, two, 1), bootstrap.gain(TWO, truth * 3, one3, two3, 1)
+    assert [thrice[m] for m in TWO.measures] == [pytest.approx(once[m]) for m in TWO.measures]
+    shown = [
+        bootstrap.side_by_side(TWO, wanted, {"full": [a], "lora": [b]}, "loss")["methods"]["lora"]["accuracy"]
+        for wanted, a, b in ((truth, one, two), (truth * 3, one3, two3))
+    ]
+    assert shown[1]["difference"] == pytest.approx(shown[0]["difference"])
+    assert bootstrap.mean_gap(one3, two3) == pytest.approx(bootstrap.mean_gap(one, two))
+
+
+def test_groups_of_two_folds_stay_apart() -> None:
+    fold = {"predicted": [0, 1, 1], "losses": [1.0, 1.0, 1.0], "weights": None}
+    both = joined([fold | {"groups": [0, 0, 1]}, fold | {"groups": None}, fold | {"groups": [0, 1, 0]}])
+    assert both.groups == [0, 0, 1, 2, 3, 4, 5, 6, 5]
+    assert joined([fold, fold | {"groups": None}]).groups is None
 
 
 def test_an_interval_is_as_wide_as_95_percent_of_a_normal_distribution() -> None:

@@ -213,6 +213,8 @@ def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int
     assert sum(map(len, sides)) == len(set().union(*sides)) == 80
     assert (parts.counts["together"], "torn" in parts.counts) == (found["rows"], False)
     assert len(parts.held_out) == (60 if options else pytest.approx(48, abs=15))
+    drawn = zip(parts.held_out.drawn_together() or (), parts.held_out.numbers, strict=True)
+    assert len({(group, (n - 1) // 3) for group, n in drawn}) == len(sides[2]), "intervals are of groups"
 
 
 def test_what_a_brought_held_out_file_shares_with_the_training_is_learned_and_said(tmp_path: Path) -> None:
@@ -238,6 +240,7 @@ def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(options: 
     assert parts.counts["torn"] == 1
     assert len(parts.validation) > 0
     assert len(parts.held_out) == options.get("eval_rows", 30)
+    assert parts.held_out.drawn_together() is None, "one group says nothing of others"
 
 
 def test_rows_put_aside_have_the_share_of_each_class_and_leave_some_of_it_to_train_on(tmp_path: Path) -> None:

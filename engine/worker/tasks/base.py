@@ -1,7 +1,7 @@
 """What differs between kinds of work: the model's head, a row's target, the loss of a step, and what an answer is."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -44,13 +44,20 @@ class Encoded:
     """Rows longer than `max_length`."""
     tokens_cut: int = 0
     """Tokens lost by that."""
-    rows_untrained: int = 0
-    """Rows left out because nothing would be learned from them."""
+    untrained: Collection[int] = ()
+    """Numbers of the rows that are left out because nothing would be learned from them."""
     why_untrained: str = ""
     """A sentence about those: how many of how many, the first, the cause and what to do."""
+    groups: Sequence[int] | None = None
+    """Which rows are drawn together (`Answers.groups`), where they are scored."""
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def rows_untrained(self) -> int:
+        """How many rows are left out because nothing would be learned from them."""
+        return len(self.untrained)
 
     def table(self) -> "Table":
         """The rows as the trainer's loader reads them."""
@@ -59,7 +66,8 @@ class Encoded:
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
         input_ids, targets, truth = (taken(values, indices) for values in (self.input_ids, self.targets, self.truth))
-        return Encoded(input_ids, targets, truth)
+        groups = None if self.groups is None else [self.groups[i] for i in indices]
+        return Encoded(input_ids, targets, truth, groups=groups)
 
 
 class Table(Dataset):  # type: ignore[misc]  # mypy does not read torch here

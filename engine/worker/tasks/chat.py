@@ -121,7 +121,7 @@ class Chat(Writing):
             without = "which the model's chat template leaves out; use a model whose template supports tools."
             whole = f"they call tools, {without}"
         why = why_untrained(rows, untrained, cut=f"their answers begin after max_length ({most} tokens)", whole=whole)
-        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, len(untrained), why)
+        return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, untrained, why)
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
         """Give it a chat template too where it has none.

@@ -62,7 +62,7 @@ class Preference(Chat):
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
         why = why_untrained(rows, untrained, cut=cut, whole="both answers are the same, or one of them is empty.")
         targets = Records(labels=labels, chosen=first, reference=[[0.0, 0.0]] * len(first))
-        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, len(untrained), why)
+        return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, untrained, why)
 
     def likelihoods(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Log-likelihoods of the answers, (pairs, 2), the chosen ones first, in nats."""

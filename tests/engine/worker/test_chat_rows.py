@@ -207,6 +207,12 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
     ]
     with pytest.raises(InputError, match="2 of 2 rows"):
         inputs.encoded(task, tokenizer, Split(few, few, many.take([8, 9]), []), tell)
+    talks = [[{"role": "user", "content": f"Parcel {i // 2}?"}, {"role": "assistant", "content": f"Day {i}."}] for i in range(12)]
+    said = read(tmp_path, [{"messages": talk} for talk in (long, *talks)], "messages", {"messages": "messages"}, "chat")
+    found, parts = inputs.encoded(task, tokenizer, Split(few, few, said, []), tell)
+    assert parts.held_out.numbers == [*range(2, 14)], "the texts that are scored"
+    assert found["held_out"].groups == [i // 2 for i in range(12)]
+    assert found["held_out"].take([0, 2]).groups == [0, 1]
     hollow = FORGETFUL.replace("MARK", "{% generation %}{% endgeneration %}").replace("END", "")
     masked = read(tmp_path, [{"messages": TALK}] * 4, "messages", {"messages": "messages"}, "chat")
     why = Chat(plan_of(tiny_chat), [], 0).encode(with_template(tiny_chat, hollow), masked).why_untrained

@@ -1,5 +1,6 @@
 """Rows are put through a model in micro-batches that memory allows, and what it says comes back in their order."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,6 +64,16 @@ def test_a_judge_of_its_own_answers_in_the_tasks_place() -> None:
     known, task = reader(10)
     said = known.score(torch.nn.Linear(1, 1), ROWS, judge=lambda model, ids, targets: [Answer(7, 0.5)] * len(ids))
     assert (said.answers.predicted, said.answers.weights, task.pieces) == ([7] * 5, None, [])
+
+
+def test_which_rows_are_drawn_together_is_kept_with_what_was_said_of_them() -> None:
+    known, _ = reader(10)
+    rows = replace(ROWS, groups=[0, 0, 1, 1, 2])
+    answers = known.score(torch.nn.Linear(1, 1), rows).answers
+    content = held_out.kept(Classes(["a", "b"]), {}, rows.truth, answers)
+    assert held_out.answers_in(content) == answers
+    assert answers.groups == rows.groups
+    assert held_out.answers_in({n: v for n, v in content.items() if n != "groups"}).groups is None, "an older run's"
 
 
 def test_less_memory_makes_smaller_pieces_of_the_same_rows() -> None:
