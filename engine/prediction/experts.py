@@ -7,6 +7,8 @@ from engine.prediction.stream import Event, Segment, phase_of
 from recommender.step import TrainingStep
 
 COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
+ALWAYS_FUSED = {"dbrx", "gpt_oss", "llama4", "llama4_text", "granitemoe", "granitemoeshared", "granitemoehybrid", "jetmoe"}
+"""Types of models whose experts were one weight in older versions too; in 4 bit they are only where somebody took them apart."""
 SIZES = {False: 0.5 + 4 / 64, True: 0.5 + 1 / 64 + 4 / (64 * 256)}
 """Bytes of a 4-bit weight with its scales, themselves narrowed or not."""
 
@@ -17,6 +19,12 @@ def experts_of(config: Any) -> tuple[int, int]:
     width = getattr(config, "moe_intermediate_size", None) or getattr(config, "intermediate_size", None)
     one = int(width) * int(config.hidden_size) if count > 1 and isinstance(width, int) else 0
     return count, count * one
+
+
+def are_maps(config: Any, step: TrainingStep) -> bool:
+    """Whether experts are taken to be linear maps of their own, which 4-bit maps replace."""
+    apart = step.fused_experts is None and config.model_type not in ALWAYS_FUSED
+    return step.method == "qlora" and experts_of(config)[1] > 0 and (apart or step.fused_experts is False)
 
 
 def one_by_one(segments: list[Segment], step: TrainingStep, count: int, numbers: int) -> list[Segment]:

@@ -6,6 +6,7 @@ from typing import Any
 from engine.prediction import library
 from engine.prediction.cards import known_of
 from engine.prediction.contradictory import check
+from engine.prediction.experts import ALWAYS_FUSED
 from engine.prediction.heads import head_of, told_head
 from recommender.facts import Facts
 from recommender.step import PEFTS_OWN, TRLS_WIDE, TrainingStep, version_of
@@ -211,8 +212,6 @@ def _take_target_length(facts: Facts, choices: _Open) -> None:
 
 FUSED = (5, 0)
 """The first version of transformers that makes the experts of a layer one weight, in all models (its migration guide)."""
-FUSED_BEFORE = {"dbrx", "gpt_oss", "llama4", "llama4_text"}
-"""Types of models whose experts always were."""
 
 
 def _take_experts(facts: Facts, choices: _Open) -> None:
@@ -222,7 +221,7 @@ def _take_experts(facts: Facts, choices: _Open) -> None:
     if told is None or choices.step.fused_experts is not None:
         return
     fused = version_of(told) >= FUSED
-    if not choices.step.lora_dropout if fused else (facts.model.config or {}).get("model_type") not in FUSED_BEFORE:
+    if not choices.step.lora_dropout if fused else (facts.model.config or {}).get("model_type") not in ALWAYS_FUSED:
         choices.found["fused_experts"] = fused
 
 

@@ -8,7 +8,7 @@ from engine.prediction.allocator import Allocator, Heap, Unpooled
 from engine.prediction.cards import context_of, known_of, reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
-from engine.prediction.experts import experts_of, one_by_one
+from engine.prediction.experts import are_maps, experts_of, one_by_one
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker import products
@@ -78,7 +78,8 @@ def estimate(facts: Facts) -> dict[str, Any]:
         gradients = one.parts_by_phase["optimizer"].get("gradients", 0)
         widest = answer.others.get("embeddings_in_fp32", answer.step)
         held = spans.with_paged(held, widest, gradients, _table(text), spans.free(facts.machine))
-    assumed = [*answer.assumed, *([] if known or card.kind == "cpu" else ["device"])]
+    unknown = [name for other in _otherwise(answer.step, content) for name, value in other if value != getattr(answer.step, name)]
+    assumed = [*answer.assumed, *unknown, *([] if known or card.kind == "cpu" else ["device"])]
     everywhere = bool(answer.step.lora_dropout) and answer.step.target_modules == "all-linear" and not own_step(answer.step)
     if everywhere and experts_of(text)[1]:
         assumed.append("lora_dropout")  # which adapters of experts are counted without
@@ -177,9 +178,9 @@ def _may_copy(card: Card, step: TrainingStep) -> bool:
 def _otherwise(step: TrainingStep, content: dict[str, Any]) -> list[TrainingStep]:
     """The same step where a library does otherwise than it did before, or may; nobody's facts tell which."""
     found = []
-    experts = step.fused_experts is None and step.method == "qlora" and not own_step(step)
-    if experts and experts_of(models.config_of(content).get_text_config())[1]:
-        found.append(step.model_copy(update={"fused_experts": True}))
+    text = models.config_of(content).get_text_config()
+    if step.fused_experts is None and step.method == "qlora" and experts_of(text)[1] and not own_step(step):
+        found.append(step.model_copy(update={"fused_experts": are_maps(text, step)}))
     if step.frozen_kept is None and step.sharding == "fsdp" and step.devices > 1 and step.adapters:
         found.append(step.model_copy(update={"frozen_kept": True}))
     return found
@@ -249,9 +250,8 @@ def _stream(
     try:
         segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
         text = models.config_of(content).get_text_config()
-        each, numbers = experts_of(text)
-        if step.method == "qlora" and numbers and not step.fused_experts and not own_step(step):
-            segments = one_by_one(segments, step, each, numbers)
+        if are_maps(text, step) and not own_step(step):
+            segments = one_by_one(segments, step, *experts_of(text))
         segments = divided(segments, step, models.depth_of(text), _table(text))
     except (Refused, InputError):
         raise

@@ -676,6 +676,13 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     assert {n: since[n] - before[n] for n in since} == pytest.approx({n: fused[n] - maps[n] for n in fused}, abs=2)
     assert before["predicted"] == maps["predicted"]
     assert told(transformers="5.0.0", lora_dropout=0.05)["predicted"] < fused["predicted"], "which peft does not take of such"
+    # Of models whose experts always were one weight, maps are what somebody made of them.
+    always = step.model_dump(exclude_none=True) | {"attention": "eager"}
+    config = MIXTURE | {"model_type": "gpt_oss", "num_local_experts": 4, "num_hidden_layers": 3}
+    for more in ({"transformers": "4.57.1"}, {"lora_dropout": 0.05}):
+        found = estimate(Facts.model_validate(card | {"model": {"config": config}, "step": always | more}))
+        assert found["allocated"]["predicted"] >= found["allocated"]["low"] + 1.2 * weights
+        assert "fused_experts" in found["assumed"]
     # The preparation makes fused ones fp32, and leaves maps in 4 bit as they are.
     prepared = {"kbit_prepared": True, "autocast": "bfloat16"}
     wide, packed = (told(fused_experts=fused, **prepared)["predicted"] for fused in (True, False))
