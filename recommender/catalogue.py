@@ -80,7 +80,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "W10_affordable_full": "With {parameters:short} parameters full fine-tuning is affordable too.",
     "W12_ships_in_4_bit": "It will be deployed in {bits} bits: trained on such weights, the model you score is the "
     "model you deploy.",
-    "W13_tiny_writer": "Below {limit:short} parameters adapters save little time and memory.",
+    "W13_tiny_writer": "Below {limit:short} parameters what adapters save in time and memory is small.",
     "W14_last_layers_only": "Full fine-tuning could train only the last layers here; adapters change all of them.",
     "W15_lora_cut_to_fit": "LoRA fits here only with rank {rank}, QLoRA with rank {wanted}: for this data that matters more "
     "than a {bits}-bit base.",
@@ -88,8 +88,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "more than a {bits}-bit base.",
     "W15_rank_and_length": "LoRA fits here only with rank {rank} and texts of {length:count} tokens, QLoRA with rank "
     "{wanted} and {whole:count}: that matters more than a {bits}-bit base.",
-    "W16_bf16_weights": "With its weights in {precision}, which is the only way it fits here, full fine-tuning scored "
-    "{full:share} in one comparison and LoRA {lora:share}.",
+    "W16_bf16_weights": "With its weights in {precision}, which is the only way it fits here, full fine-tuning was no better "
+    "than LoRA in one comparison ({full:share} against {lora:share}).",
     # gates
     "G1_one_label": "All {rows:count} rows have the same label, so there is nothing to learn.",
     "G1_one_label_uncounted": "Every row has the same label, so there is nothing to learn.",
@@ -100,8 +100,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "G4_too_few_examples": "With {unique_rows:count} rows, {smallest:count} of them in the smallest class, results swing by "
     "many points with the seed.",
     "G4_too_few_rows": "With {unique_rows:count} rows, results swing by many points with the seed.",
-    "G5_baseline_first": "With {unique_rows:count} rows, {smallest:count} of them in the smallest class, a frozen model with "
-    "a linear probe often does as well.",
+    "G5_baseline_first": "With {unique_rows:count} rows, {smallest:count} of them in the smallest class, SetFit often does "
+    "better, and a linear probe on the frozen model about as well.",
     "G6_too_few_generation": "{unique_rows:count} examples are too few to tune a model that writes text.",
     "G6_too_little_raw_text": "{trained_tokens:short} tokens of raw text are too few to teach a model anything it would keep.",
     "G7_changing_facts": "Facts that change belong in retrieval; fine-tuning teaches form and behaviour.",
@@ -157,7 +157,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_more_of_each": "Label more rows, at least {smallest:count} of every class.",
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
     "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",
-    "instead_probe": "Try a linear probe or SetFit on the frozen model first; it takes minutes.",
+    "instead_probe": "Try SetFit, or a linear probe on the frozen model, first; it takes minutes.",
     "instead_challenge": "Then let fine-tuning challenge it: `loracle compare --methods {methods}` with five seeds; keep it "
     "only if it wins by more than the noise.",
     "instead_clean": "Settle the contradicting labels first.",

@@ -38,8 +38,8 @@ CAUTIONS: dict[str, str] = {
     "a model made for this language or script.",
     "nothing_held_out": "These are too few texts to hold any out: no score will say whether training helped. Add held-out "
     "text, or split the text into several files, such as chapters.",
-    "small_held_out": "Scores on your {rows:count} held-out rows are accurate to about {points:num} points either way; "
-    "smaller differences are noise.",
+    "small_held_out": "Scores on your {rows:count} held-out rows are accurate to about {points:num} points either way near 90%, "
+    "and to {most:num} near 50%; smaller differences are noise.",
     "single_held_out": "A single held-out row says nothing about the result.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",

@@ -118,7 +118,8 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
     if 0 < held_out < 1_000 and rows_of(data) is not None and classes_of(data) != 1:
         wording = "single_held_out" if held_out == 1 else None
-        yield caution("small_held_out", wording=wording, rows=held_out, points=round(100 * 1.96 * math.sqrt(0.09 / held_out), 1))
+        points, most = (round(100 * 1.96 * math.sqrt(p * (1 - p) / held_out), 1) for p in (0.9, 0.5))
+        yield caution("small_held_out", wording=wording, rows=held_out, points=points, most=most)
     counts = data.label_counts or ()
     present = [c for c in counts if c]
     if skewed(data) and data.task != "multi_label":

@@ -141,7 +141,7 @@ POINT_RULES: tuple[PointRule, ...] = (
         "W13_tiny_writer",
         {"full": 1, "lora": 0, "qlora": 0},
         lambda s: not s.encoder and s.writes and s.parameters < 600e6 and s.full_fits and s.forgetting == "low",
-        ("E10", "K"),
+        ("K",),
     ),
     PointRule(
         "W14_last_layers_only",

@@ -467,10 +467,11 @@ def test_numbers_far_off_of_which_nobody_counted_how_many_are_passed_over() -> N
     assert "outliers" not in {w.code for w in found.warnings}
 
 
-@pytest.mark.parametrize(("rows", "points"), [(100, 5.9), (500, 2.6), (999, 1.9)])
-def test_scores_on_few_rows_are_told_with_their_error(rows: int, points: float) -> None:
+@pytest.mark.parametrize(("rows", "points", "most"), [(100, 5.9, 9.8), (500, 2.6, 4.4), (999, 1.9, 3.1)])
+def test_scores_on_few_rows_are_told_with_their_error(rows: int, points: float, most: float) -> None:
     (said,) = [w for w in advise(gpu(12), BERT, IMDB | {"eval_rows": rows}).warnings if w.code == "small_held_out"]
-    assert said.facts == {"rows": rows, "points": points}
+    assert said.facts == {"rows": rows, "points": points, "most": most}
+    assert f"about {points} points either way near 90%, and to {most} near 50%" in said.text
 
 
 def test_a_setting_is_explained_as_it_came_about() -> None:
