@@ -21,17 +21,15 @@ AT_ONCE = 300_000
 
 def _draws(rows: int, seed: int, groups: Sequence[int] | None = None) -> Iterator[Floats]:
     """How often each row is drawn, (samples, rows), a part of the samples at a time; with all others of its group."""
-    if groups is not None:
-        for often in _draws(max(groups) + 1, seed):
-            yield often[:, groups]
-        return
     random = np.random.default_rng(seed)
+    units = rows if groups is None else max(groups) + 1
     left = BOOTSTRAP_SAMPLES
     while left:
         part = min(left, max(1, AT_ONCE // rows))
-        drawn = random.integers(rows, size=(part, rows))
-        drawn += rows * np.arange(part)[:, None]  # a bin for each row of each sample
-        yield np.bincount(drawn.ravel(), minlength=part * rows).reshape(part, rows).astype(float)
+        drawn = random.integers(units, size=(part, units))
+        drawn += units * np.arange(part)[:, None]  # a bin for each unit of each sample
+        often = np.bincount(drawn.ravel(), minlength=part * units).reshape(part, units).astype(float)
+        yield often if groups is None else often[:, groups]
         left -= part
 
 

@@ -95,6 +95,8 @@ def test_rows_that_stand_or_fall_together_are_drawn_together() -> None:
     ]
     assert shown[1]["difference"] == pytest.approx(shown[0]["difference"])
     assert bootstrap.mean_gap(one3, two3) == pytest.approx(bootstrap.mean_gap(one, two))
+    many = next(bootstrap._draws(20_000, 0, [n % 10 for n in range(20_000)]))
+    assert many.size <= bootstrap.AT_ONCE, "a gigabyte where few groups have many rows"
 
 
 def test_groups_of_two_folds_stay_apart() -> None:
