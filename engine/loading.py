@@ -82,7 +82,6 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
     counts["together"] = sharing(once, task)
-    counts["overlap"] = 0
     if held_out is not None:
         once = _unseen(once, held_out, counts)
         if not len(once):

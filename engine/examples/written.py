@@ -34,7 +34,7 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
         whole = "\n".join((*asked, *said))  # as inspection tells rows apart
         left = {name: n for name, n in (("unasked", unasked), ("unlearned", unlearned)) if n}
         item = {"messages": messages, "tools": given, **left}
-        kept.add(whole, item, table.number(i), first_asked(messages) or "\n".join(asked))
+        kept.add(whole, item, table.number(i), first_asked(messages))
     return kept.rows()
 
 

@@ -281,7 +281,7 @@ def _chat(row: _Row) -> Record | None:
         "\n".join(said),
         turns=len(messages),
         begin=begin,
-        asked=first_asked(messages) or text,
+        asked=first_asked(messages),
         unasked=found.unasked,
         unlearned=found.unlearned,
         calls="all" if all(calling) else "some" if any(calling) else "no",

@@ -52,8 +52,8 @@ FLAGS = {"text": "some words # of it", "toxic": 0, "insult": 0, "threat": 0}
 
 ROWS = [
     ("order.jsonl", CHAT, {"messages": [user("a"), user("b"), answer("c")]}, "column messages holds two messages of the user"),
-    ("tool.jsonl", CHAT, {"messages": [user("a"), {"role": "tool", "content": "7"}, answer("c")]}, "a tool's answer as message"),
-    ("speaker.jsonl", CHAT, {"messages": [{"role": "bard 2", "content": "x"}]}, "column messages holds a message of an unknown"),
+    ("tool.jsonl", CHAT, {"messages": [user("[a]"), {"role": "tool", "content": "7"}, answer("c")]}, "a tool's answer"),
+    ("speaker.jsonl", CHAT, {"messages": [{"role": 7, "content": "x"}]}, "column messages holds a message of an unknown"),
     ("late.jsonl", CHAT, {"messages": [user("a"), {"role": "system", "content": "b"}, answer("c")]}, "a system message as"),
     ("short.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O"]}, "column tags holds 1 tags for 2 tokens"),
     ("list.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": "O B-x"}, "column tags does not hold a list"),
@@ -70,10 +70,12 @@ ROWS = [
     ("silent.jsonl", CHAT, {"messages": [{"role": "user"}, answer("b")]}, "holds a message of the user without a text (content)"),
     ("nobody.jsonl", CHAT, {"messages": [{"content": "a"}, answer("b")]}, "holds a message that names no speaker (role)"),
     ("picture.jsonl", CHAT, {"messages": [PICTURE, answer("b")]}, "holds a message with a part that is not text (image_url)"),
+    ("part.jsonl", CHAT, {"messages": [user("a") | {"content": [{"text": [7]}]}, answer("b")]}, "a part that is not text (text)"),
+    ("system.jsonl", CHAT | {"system": "x"}, CHAT | {"system": [{"t": "x"}]}, "column system holds a nested value"),
     (
         "calls.jsonl",
         CHAT,
-        {"messages": [user("a"), answer("") | {"tool_calls": "look()"}]},
+        {"messages": [user("a"), answer("") | {"tool_calls": [CALL, {"function": {"name": 7}}]}]},
         "holds tool_calls that are not a list",
     ),
     (

@@ -61,6 +61,9 @@ def test_methods_share_all_but_what_belongs_to_them() -> None:
     assert plans["full-5"] == full.model_copy(update={"seed": 5})
     alone = compared(advice, model, data, facts, methods=("lora",), seeds=[1, 2, 3])
     assert list(alone) == ["lora-1", "lora-2", "lora-3"]
+    advised = advice.candidate("lora")
+    told = compare.hours(((plan, advised) for plan in alone.values()), facts)
+    assert told == pytest.approx(3 * advised.hours.predicted), "as the plan of one of them is told"
 
 
 def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
@@ -68,6 +71,8 @@ def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
     long = compared(advice, model, data, facts)["full-1"]
     short = compared(advice, model, data, facts, assignments=["epochs=1"])["full-1"]
     assert short.epochs == 1
+    assert "at most one pass each" in compare.budget(short)
+    assert f"up to {long.epochs:g} passes each" in compare.budget(long)
     assert 0 < short.warmup_steps < long.warmup_steps
     assert short.warmup_steps < 0.1 * steps_of(short, facts.data)
     assert compared(advice, model, data, facts, assignments=["warmup_steps=7"])["lora-1"].warmup_steps == 7
@@ -77,6 +82,14 @@ def test_every_fold_is_held_out_once_a_method() -> None:
     plans = compared(*situation(held_out=None), folds=3)
     assert list(plans) == ["full-1-fold-1", "lora-1-fold-1", "full-1-fold-2", "lora-1-fold-2", "full-1-fold-3", "lora-1-fold-3"]
     assert [p.data.fold for p in plans.values()] == [0, 0, 1, 1, 2, 2]
+    advice, model, data, facts = situation(held_out=None)
+    whole = compared(advice, model, data, facts)
+    for plan in plans.values():
+        steps, of_all = steps_of(plan, facts.data, 3), whole[f"{plan.method}-1"]
+        assert plan.warmup_steps == pytest.approx(steps * of_all.warmup_steps / steps_of(of_all, facts.data), abs=0.5)
+        assert steps != steps_of(of_all, facts.data)
+    own = compared(advice, model, data, facts, folds=3, assignments=["warmup_steps=7"])
+    assert {p.warmup_steps for p in own.values()} == {7}, "though each fold has other steps than the advice"
     assert {p.data.held_out_rows for p in plans.values()} == {None}
 
 
@@ -85,6 +98,7 @@ def test_every_fold_is_held_out_once_a_method() -> None:
     [
         ({"folds": 3}, "--folds and --eval exclude each other"),
         ({"methods": ("full",)}, "two or three different methods, or several seeds of one"),
+        ({"methods": ("full", "full")}, "two or three different methods, or several seeds of one"),
         ({"assignments": ["seed=3"]}, "use --seeds"),
         ({"assignments": ["folds=3", "fold=0"]}, "use --folds"),
         ({"assignments": ["learning_rat=1"]}, "learning_rat"),
@@ -93,6 +107,11 @@ def test_every_fold_is_held_out_once_a_method() -> None:
 def test_what_cannot_be_compared_is_said(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         compared(*situation(), **fields)
+
+
+def test_a_comparison_is_refused_for_what_a_run_is() -> None:
+    with pytest.raises(Refused, match="nothing of the model would be left"):
+        compared(*situation(), assignments=["learning_rate=0.5"])
 
 
 def piloted(*args: Any, **fields: Any) -> pilot.Planned:
@@ -183,7 +202,7 @@ def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys:
     plans = compare.plans(advice, model, data, facts, methods=["lora"], seeds=[1, 2, 3], anyway=True)
     group = groups.create(tmp_path, "compare", plans, advice=advice, facts=facts)
     told = {
-        "labels": ["neg", "pos"], "fit": {"validation_loss": None}, "seconds": {"total": 2, "training": 1}, "memory": {"peak": 1},
+        "labels": ["neg", "pos"], "fit": {"validation_loss": None}, "seconds": {"total": 2, "training": 1},
         "trained_parameters": 1, "model_bytes": 1, "best_step": 1, "steps": 1, "total_steps": 1, "scores": {},
     }  # fmt: skip
     for (key, plan), right in zip(plans.items(), (4, 0, 3), strict=True):
@@ -196,11 +215,12 @@ def test_a_seed_whose_run_failed_is_named_and_in_no_mean(tmp_path: Path, capsys:
             said = [t if i < right else 1 - t for i, t in enumerate((0, 1, 0, 1))]
             kept = {"truth": [0, 1, 0, 1], "predicted": said, "losses": [0.5] * 4, "weights": None}
             write_json(run.scores / "after.json", kept)
-            write_json(run.report_file, {"version": 1} | told)
+            write_json(run.report_file, {"version": 1, "memory": {"peak": right}} | told)
     report = compare.report(group, frozenset({"lora-2"}))
     (lora,) = report["methods"]
     assert lora["accuracy"]["by_seed"] == [1.0, 0.75]
     assert lora["failed"] == {"lora-2": "no disk"}
+    assert lora["memory_peak"] == 4, "the most that one of them needed"
     assert (report["seeds"], report["seeds_scored"], report["complete"]) == ([1, 2, 3], [1, 3], False)
     show_groups.report(report, Console(width=100))
     shown = capsys.readouterr().out

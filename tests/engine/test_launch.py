@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -203,17 +204,20 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
     gpus: list[Device], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     called: dict[str, Any] = {}
+    waited = threading.Event()
 
     class Process:
         def __init__(self, command: list[str], **options: Any) -> None:
             called.update(options, command=command)
 
         def wait(self) -> int:
+            waited.set()
             return 0
 
     monkeypatch.setattr(subprocess, "Popen", Process)
     run = create(tmp_path, Plan.model_validate(PLAN), None)
     launch.launch(run, run.plan())
+    assert waited.wait(10), "it would stay a zombie for as long as the app lives"
     assert called["start_new_session"] is True
     assert called["cwd"] == run.path
     assert called["command"][1:] == ["-P", "-m", "engine.worker", str(run.path)]
@@ -242,7 +246,8 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     model = {"id": str(folder)} if known == "a folder" else {"id": "some/model", "revision": "abc"}
     plan = Plan.model_validate(PLAN | adapter | {"model": model, "method": method})
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free))
+    elsewhere = 10**15  # on other disks
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free if path == tmp_path else elsewhere))
     where = tmp_path / "not" / "yet" / "there"
     if fits:
         launch.check_disk(plan, where)
@@ -276,6 +281,10 @@ def test_a_run_that_goes_on_asks_for_what_is_not_there_yet(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free[0]))
     launch.check_disk(plan, run)
     free[0] -= 1
+    less: list[dict[str, object]] = [{"precision": "bf16"}] * (not saved)  # weights may be stored in fp32
+    less += [{"optimizer": "adamw_8bit"}, {"trained": "no_embeddings"}] * (not finished)
+    for fields in less:
+        launch.check_disk(plan.model_copy(update=fields), run)
     with pytest.raises(Refused, match=r"the run needs at least .* and .* is free\. Free some space\.$"):
         launch.check_disk(plan, run)
 
@@ -301,6 +310,7 @@ def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
     run = create(tmp_path, plan, None)
     in_bits = plan.model_copy(update={"optimizer": "adamw_8bit"})
     with launch.Waiting(plan) as waiting:
+        assert waiting.serves(plan)
         assert not waiting.take(run, in_bits), "its libraries look for no bitsandbytes any more"
         with monkeypatch.context() as later:
             later.setattr(launch, "freest_device", lambda: {"CUDA_VISIBLE_DEVICES": "another"})

@@ -385,6 +385,9 @@ def test_an_answer_in_a_list_of_its_own_is_read_where_it_is_named(tmp_path: Path
     rows, _ = load(DataChoice(train=str(path), layout="prompt_completion", columns=columns), "instruction")
     assert (facts.task, facts.rows, len(rows)) == ("instruction", 60, 60)
     assert not rows.items[0]["messages"][-1]["content"].startswith("[")  # type: ignore[index]
+    path.write_text(path.read_text() + '{"text": "x", "label": ["one", "other"]}\n')
+    with pytest.raises(InputError, match="row 61: column label holds a nested value"):
+        load(DataChoice(train=str(path), layout="prompt_completion", columns=columns), "instruction")
 
 
 @pytest.mark.parametrize(

@@ -97,14 +97,14 @@ def test_what_makes_twins(one: str, other: str, *, twins: bool) -> None:
     assert (twin_of(one) == twin_of(other)) is twins
 
 
-@pytest.mark.parametrize("options", [{}, {"folds": 5, "fold": 0}], ids=["carved", "folds"])
+@pytest.mark.parametrize("options", [{}, {"folds": 5, "fold": 0, "validation_rows": 0}], ids=["carved", "folds"])
 def test_where_punctuation_is_all_that_differs_rows_are_held_out_all_the_same(options: dict[str, int], tmp_path: Path) -> None:
     """Statements and questions of the same words were one group or two, too large for any side: nothing was held out."""
     ends = (".", "!", "?", "...", "!!", "??", "?!", ";", ":", "!?", "!!!", "???")
     rows = rows_of([(words + end, "b" if "?" in end else "a") for words in ("how are you", "we go home") for end in ends])
     parts = split(choice(write(tmp_path, "a.csv", rows), **options))
     assert (len(parts.held_out), parts.counts["torn"]) == (5 if options else 3, 1)
-    assert len(parts.validation) > 0
+    assert bool(len(parts.validation)) is not bool(options)
 
 
 def test_prompts_of_preferences_that_are_held_out_are_told_before_the_run_leaves_them_out(tmp_path: Path) -> None:
@@ -198,13 +198,14 @@ SHARING: dict[str, list[dict[str, object]]] = {
 
 
 @pytest.mark.parametrize("kind", SHARING)
-@pytest.mark.parametrize("options", [{}, {"eval_rows": 60}], ids=["carved", "put aside"])
+@pytest.mark.parametrize("options", [{}, {"eval_rows": 60}, {"folds": 5, "fold": 0}], ids=["carved", "put aside", "folds"])
 def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int], tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in SHARING[kind]))
-    found = inspect_data({"train": str(file), **options})["facts"]
+    aside = options.get("eval_rows")
+    found = inspect_data({"train": str(file), "eval_rows": aside})["facts"]
     assert found["shared_share"] == 1
-    assert found["eval_rows"] == options.get("eval_rows")
+    assert found["eval_rows"] == aside
     columns = None if found["task"] == "classification" and "text_pair" not in found["columns"] else found["columns"]
     plan = DataChoice.model_validate({"train": str(file), "columns": columns, "layout": found["layout"], **options})
     parts = split(plan, found["task"])
@@ -212,7 +213,7 @@ def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int
     assert all(sides)
     assert sum(map(len, sides)) == len(set().union(*sides)) == 80
     assert (parts.counts["together"], "torn" in parts.counts) == (found["rows"], False)
-    assert len(parts.held_out) == (60 if options else pytest.approx(48, abs=15))
+    assert len(parts.held_out) == (aside or pytest.approx(48, abs=15))
     drawn = zip(parts.held_out.drawn_together() or (), parts.held_out.numbers, strict=True)
     assert len({(group, (n - 1) // 3) for group, n in drawn}) == len(sides[2]), "intervals are of groups"
 
@@ -328,12 +329,38 @@ def test_training_rows_that_are_also_held_out_are_left_out_of_training(tmp_path:
     assert len(parts.train) + len(parts.validation) == 150
 
 
+def test_a_plan_that_does_not_say_how_its_rows_are_read_is_refused(tmp_path: Path) -> None:
+    """By hand, in the folder of a run; elsewhere what is missing is looked for in the rows."""
+    file = write(tmp_path, "train.csv", many(60))
+    for fields, task, said in (
+        ({}, "classification", "names no text_column and label_column"),
+        ({"layout": "messages"}, "chat", r"how the rows of .*train\.csv are written \(data\.layout, data\.columns\)"),
+        ({"layout": "messages", "columns": {"prompt": "text"}}, "chat", "which column holds the messages"),
+    ):
+        with pytest.raises(InputError, match=said):
+            split(DataChoice.model_validate({"train": file} | fields), task)  # type: ignore[arg-type]
+
+
+def test_rows_too_few_for_what_is_kept_of_them_or_of_one_label_alone_are_refused(tmp_path: Path) -> None:
+    for labels, fields, said in (
+        (3, {"validation_rows": 31}, "validation_rows is 31, more than half of the 60 rows"),
+        (3, {"held_out_rows": 31}, "held_out_rows is 31, more than half of the 60 rows"),
+        (1, {}, "fewer than two labels are left for training"),
+    ):
+        with pytest.raises(InputError, match=said):
+            split(choice(write(tmp_path, "train.csv", many(60, labels)), **{"held_out_rows": 0} | fields))
+
+
 def test_the_same_plan_gives_the_same_rows(tmp_path: Path) -> None:
     train = write(tmp_path, "train.csv", many(300))
     first, again, other = split(choice(train)), split(choice(train)), split(choice(train, split_seed=7))
     assert first.held_out.numbers == again.held_out.numbers
     assert first.validation.numbers == again.validation.numbers
     assert first.held_out.numbers != other.held_out.numbers
+    folds = split(choice(train, folds=5, fold=1))
+    chosen = (first.held_out, other.validation, folds.held_out, sample(first.train, 9, 0))
+    kept = [[4, 12, 15, 21], [7, 18, 29, 30], [4, 16, 18, 19], [17, 104, 144, 151]]
+    assert [part.numbers[:4] for part in chosen] == kept, "else runs of earlier versions could not be resumed"
 
 
 def test_a_label_never_seen_in_training_is_named_with_its_row(tmp_path: Path) -> None:

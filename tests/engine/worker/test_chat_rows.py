@@ -4,11 +4,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.events import EventWriter
 from engine.examples.turns import conversation as turns_of
 from engine.inspection.data import inspect_data
+from engine.loading import load, split
 from engine.rows import Split
 from engine.worker import inputs
 from engine.worker.modeling import load_tokenizer
@@ -18,6 +21,7 @@ from engine.worker.tasks import conversation
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.raw_text import RawText
 from recommender.errors import InputError
+from recommender.plan import DataChoice
 from tests.conftest import CHATML
 from tests.engine.worker.talking import FORGETFUL, TALK, item, read, shown, tokenizer_text, with_template
 from tests.engine.worker.writing import plan_of
@@ -28,7 +32,7 @@ def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None
         {"from": "human", "value": "Weather in Rome?"},
         {"from": "function_call", "value": '{"name": "weather", "arguments": {"city": "Rome"}}'},
         {"from": "observation", "value": "sunny"},
-        {"from": "gpt", "value": "It is sunny."},
+        {"from": "gpt", "value": '{"name": "Rome", "sky": "sunny"}'},
         {"from": "human", "value": "Thanks"},
     ]
     both = [{"conversations": turns}, {"conversations": turns[:1]}]
@@ -36,6 +40,7 @@ def test_sharegpt_turns_become_messages_with_their_calls(tmp_path: Path) -> None
     (found,) = rows.items
     assert [m["role"] for m in found["messages"]] == ["user", "assistant", "tool", "assistant"]
     assert found["messages"][1]["tool_calls"][0]["function"]["name"] == "weather"
+    assert found["messages"][3] == {"role": "assistant", "content": turns[3]["value"]}, "an answer in JSON is no call"
     assert rows.dropped == 1, "a row without an answer teaches nothing"
 
 
@@ -50,7 +55,7 @@ def test_earlier_questions_and_answers_stand_before_the_last(tmp_path: Path) -> 
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"output": f"Later {i}."}) + "\n" for i in range(9)))
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert facts["trained_tokens"] > 9 * 4, "both answers are learned"
-    for wrong in ("Now?", ["Now?", "No."], [["Now?", ""]]):
+    for wrong in ("Now?", ["Now?", "No."], [["Now?", ""]], [["Now?", 7]]):
         with pytest.raises(InputError, match=r"rows.jsonl: row 1: column history does not hold a list of earlier questions"):
             read(tmp_path, [row | {"history": wrong}], "alpaca", columns, "instruction")
 
@@ -61,6 +66,8 @@ def test_a_system_prompt_in_parts_is_read(tmp_path: Path) -> None:
     pair = {"system": parts, "prompt": "q", "chosen": "a", "rejected": "b"}
     roles = {name: name for name in pair}
     assert read(tmp_path, [pair], "preference", roles, "preference").items[0]["messages"][0] == TALK[0]
+    whole = {"system": parts, "chosen": TALK[1:3], "rejected": [TALK[1], TALK[4]]}
+    assert read(tmp_path, [whole], "preference", {name: name for name in whole}, "preference").items[0]["messages"] == TALK[:2]
     found = read(tmp_path, talks, "messages", {"messages": "messages", "system": "system"}, "chat")
     assert found.items[0]["messages"][0] == TALK[0]
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
@@ -79,6 +86,15 @@ def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
     assert read(tmp_path, [flat], "preference", columns, "preference").items[0]["tools"] is None
 
 
+def test_tools_are_found_where_columns_are_read_one_by_one(tmp_path: Path) -> None:
+    """As JSON, too: all the names that a conversation may have beside its own are read."""
+    look = {"name": "look", "parameters": {}}
+    pq.write_table(pa.Table.from_pylist([{"messages": TALK, "tools": json.dumps([look]), "more": 1}]), tmp_path / "a.parquet")
+    choice = {"train": str(tmp_path / "a.parquet"), "layout": "messages", "columns": {"messages": "messages"}}
+    rows, _ = load(DataChoice.model_validate(choice), "chat")
+    assert [item["tools"] for item in rows.items or ()] == [[look]]
+
+
 def test_tools_nested_without_end_are_refused_with_their_row(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"rows\.jsonl: row 1: column tools does not hold a list of tools"):
         read(tmp_path, [{"messages": TALK, "tools": "[" * 20_000}], "messages", {"messages": "messages"}, "chat")
@@ -93,6 +109,13 @@ def test_what_the_assistant_says_before_anything_was_asked_is_left_out_and_count
     assert rows.dropped == 1, "nothing is asked at all"
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert (facts["rows"], facts["unasked_rows"], facts["empty_rows"]) == (2, 1, 1)
+    assert counted(tmp_path)["unasked"] == 1
+
+
+def counted(folder: Path) -> dict[str, int]:
+    """What a run says of the rows that `read` has read."""
+    choice = {"train": str(folder / "rows.jsonl"), "layout": "messages", "columns": {"messages": "messages"}}
+    return split(DataChoice.model_validate(choice | {"validation_rows": 0, "held_out_rows": 0}), "chat").counts
 
 
 def weighed(*weights: Any) -> list[dict[str, Any]]:
@@ -124,6 +147,7 @@ def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tmp_path:
     assert shown(tokenizer, row) == [second]
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert (facts["rows"], facts["unlearned_answers"], facts["empty_rows"]) == (3, 1, 1)
+    assert counted(tmp_path)["unlearned"] == 1
     whole = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
     assert whole["trained_tokens"] == sum(label != IGNORED for row in found for label in row.labels)
 
@@ -133,7 +157,7 @@ def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tmp_path:
     [
         ([TALK[1], TALK[0], TALK[2]], "system message as message 2"),
         ([TALK[1], TALK[3], TALK[2]], "two messages of the user in a row"),
-        ([TALK[1], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 2 without a call"),
+        ([*TALK[1:3], {"role": "tool", "content": "42"}, TALK[2]], "tool's answer as message 3 without a call"),
         ([{"role": "narrator", "content": "Once"}], "unknown speaker, narrator"),
         (["hello"], "not an object with a speaker"),
         (weighed(1, 0.5), "answer of weight 0.5; write 0"),
@@ -153,6 +177,7 @@ def test_a_column_of_system_prompts_opens_the_conversations_that_have_none(tmp_p
     spoken.append({"messages": short})
     rows = read(tmp_path, spoken, "messages", columns, "chat")
     assert [item["messages"][0]["content"] for item in rows.items] == ["Be brief.", "Be kind.", "Where is my parcel?"]
+    assert rows.groups == ["Where is my parcel?"] * 3, "what is said to all models alike makes no group"
     told = {"instruction": "Go", "output": "Gone", "system": "Be kind."}
     (found,) = read(tmp_path, [told], "alpaca", {role: role for role in told}, "instruction").items
     assert [m["role"] for m in found["messages"]] == ["system", "user", "assistant"]
@@ -161,10 +186,11 @@ def test_a_column_of_system_prompts_opens_the_conversations_that_have_none(tmp_p
 def test_an_instruction_is_read_and_its_answer_learned(tiny_chat: Path, tmp_path: Path) -> None:
     full = {"instruction": "Name a colour.", "input": "A warm one.", "output": "Red."}
     columns = {role: role for role in full}
-    rows = read(tmp_path, [full, {"instruction": "x", "input": "", "output": ""}], "alpaca", columns, "instruction")
+    empty = {"instruction": "x", "input": "", "output": None}, {"instruction": "", "input": "", "output": "y"}
+    rows = read(tmp_path, [full, *empty], "alpaca", columns, "instruction")
     tokenizer = load_tokenizer(str(tiny_chat))
     encoded = Chat(plan_of(tiny_chat, task="instruction"), [], 0).encode(tokenizer, rows)
-    assert rows.dropped == 1
+    assert (rows.dropped, len(rows)) == (2, 1)
     row = conversation.Rendered(encoded.input_ids[0], encoded.targets[0])
     assert shown(tokenizer, row) == ["Red.<|im_end|>"]
     assert "Name a colour.\n\nA warm one." in tokenizer_text(tokenizer, row)
@@ -172,7 +198,8 @@ def test_an_instruction_is_read_and_its_answer_learned(tiny_chat: Path, tmp_path
 
 def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(tiny_chat: Path, tmp_path: Path) -> None:
     texts = ["The first text, which is rather short.", "The second one."]
-    rows = read(tmp_path, [{"text": t} for t in texts], "text", {"text": "text"}, "continued_pretraining")
+    rows = read(tmp_path, [{"text": t} for t in (*texts, " ")], "text", {"text": "text"}, "continued_pretraining")
+    assert rows.dropped == 1
     tokenizer = load_tokenizer(str(tiny_chat))
     encoded = RawText(plan_of(tiny_chat, task="continued_pretraining", max_length=8), [], 0).encode(tokenizer, rows)
     together = [i for piece in encoded.input_ids for i in piece]
@@ -226,6 +253,8 @@ def test_what_follows_the_last_answer_of_a_conversation_is_left_out() -> None:
     unlearned = answered | {"weight": 0}
     assert turns_of([asked, answered, asked], InputError).messages == [asked, answered]
     assert turns_of([asked, answered, asked, unlearned], InputError).messages == [asked, answered]
+    thoughtless = answered | {"reasoning_content": " "}
+    assert turns_of([asked, thoughtless], InputError).messages == [asked, answered], "no thought is learned of it"
     kept = turns_of([asked, unlearned, asked, answered], InputError)
     assert (len(kept.messages), kept.unlearned) == (4, 1)
 

@@ -192,27 +192,33 @@ def read(folder: Path, rows: list[dict[str, Any]], **columns: str) -> Any:
             },
             {},
         ),
+        ({"chosen": [SAID[1], ASKED, SAID[0]], "rejected": [SAID[1], ASKED, SAID[1]]}, {}),
+        ({"q": "Where is my parcel?", "chosen": "Where is my parcel?\nOn its way.", "rejected": "Who knows."}, {"prompt": "q"}),
     ],
-    ids=["texts", "messages", "whole with prompt", "whole", "instruction and input", "one text"],
+    ids=["texts", "messages", "whole with prompt", "whole", "instruction and input", "one text", "greeted", "asked again"],
 )
 def test_pairs_are_read_however_they_are_written(tmp_path: Path, row: dict[str, Any], columns: dict[str, str]) -> None:
-    rows = read(tmp_path, [row, row | {"chosen": None}], **columns)
+    rows = read(tmp_path, [row, row | {"chosen": None}, row | {"rejected": row["chosen"]}], **columns)
     (item,) = rows.items
     assert [" ".join(m["content"].split()) for m in item["messages"]] == ["Where is my parcel?"]
     assert [side[0]["content"] for side in (item["chosen"], item["rejected"])] == ["On its way.", "Who knows."]
-    assert rows.dropped == 1
+    assert rows.dropped == 2, "where both answers are the same nothing is preferred"
 
 
 def test_pairs_of_one_prompt_stay_on_one_side_of_a_split(tmp_path: Path) -> None:
     made = [{"prompt": f"question {i // 4}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(80)]
-    rows = read(tmp_path, made, prompt="prompt")
+    rows = read(tmp_path, [*made, {"prompt": "q", "chosen": None, "rejected": "no"}], prompt="prompt", system="nowhere")
     columns = {"prompt": "prompt", "chosen": "chosen", "rejected": "rejected"}
     file = str(tmp_path / "rows.jsonl")
     choice = {"train": file, "layout": "preference", "columns": columns, "held_out_rows": 20, "validation_rows": 12}
+    choice |= {"drop_conflicts": True}  # answers to one question do not contradict each other
     parts = split(DataChoice.model_validate(choice), "preference")
     assert len(rows) == 80
     assert len(parts.held_out) == 20
     assert not set(parts.train.texts) & set(parts.held_out.texts)
+    asked = split(DataChoice.model_validate(choice | {"held_out_rows": None, "eval_rows": 20}), "preference")
+    assert (len(asked.held_out), asked.counts["overlap"], asked.counts["together"]) == (20, 0, 60)
+    assert parts.counts["empty"] == asked.counts["empty"] == 1
 
 
 @pytest.mark.parametrize(

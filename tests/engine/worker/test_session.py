@@ -184,9 +184,18 @@ def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path,
     assert (run.model / "model.safetensors").is_file()
 
 
-def test_class_weights_and_smoothing_train(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_class_weights_and_smoothing_train_and_what_was_said_beforehand_is_kept(
+    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"memory": 123_456_789, "seconds": 77.0, "step": 0.5, "available": 9 * 10**9}
+    monkeypatch.setattr(session, "_expected", lambda run, plan: said)
     run = run_here(make_plan(tiny, class_weights=True, label_smoothing=0.1, epochs=0.5))
-    assert (run.report() or {})["steps"] == 6
+    report = run.report() or {}
+    assert report["steps"] == 6
+    (begun,), (tried,) = events(run, "run"), events(run, "preflight")
+    assert [begun[k] for k in ("predicted_memory", "predicted_seconds", "memory_available")] == [123_456_789, 77.0, 9 * 10**9]
+    assert tried["predicted"] == report["memory"]["predicted"] == 123_456_789
+    assert (report["seconds"]["predicted"], report["step"]["predicted"]) == (77.0, 0.5)
 
 
 @pytest.mark.parametrize("file", ["optimizer.pt", "trainer_state.json"])  # each of them, cut anywhere: journeys/test_faults.py

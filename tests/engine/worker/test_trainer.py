@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from engine.worker import arguments
 from engine.worker.arguments import training_arguments
 from engine.worker.batches import EpochPermutation, LogicalBatch, padded
 from engine.worker.budget import TokenBudget
+from engine.worker.health import Step
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.schedule import Schedule
 from engine.worker.scoring import Reader
@@ -22,6 +24,7 @@ from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.classification import Classification
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from recommender.errors import TrainingFailed
+from recommender.footprint import BESIDE_CHECKPOINT
 from recommender.plan import Plan
 
 MakePlan = Callable[..., Plan]
@@ -152,6 +155,8 @@ def test_a_whole_training_is_what_a_hand_written_loop_does(bench: MakeBench, met
     fields = {"data": rows, "warmup_steps": 3, "weight_decay": 0.1, "max_grad_norm": 0.3, "token_budget": 64}
     b, by_hand = (bench(method, schedule=schedule, **fields) for _ in range(2))
     b.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
+    seen: list[Step] = []
+    b.trainer.watch = SimpleNamespace(step=seen.append)  # type: ignore[assignment]
     b.trainer.train()
 
     losses, norms = _hand_written_loop(by_hand)
@@ -159,6 +164,10 @@ def test_a_whole_training_is_what_a_hand_written_loop_does(bench: MakeBench, met
     assert [s["step"] for s in steps] == list(range(1, b.steps + 1))
     assert [s["loss"] for s in steps] == pytest.approx(losses, rel=1e-4)
     assert [s["grad_norm"] for s in steps] == pytest.approx(norms, rel=1e-3)
+    assert [s.grad_norm for s in seen] == pytest.approx(norms, rel=1e-3)
+    assert [s.loss for s in seen] == pytest.approx(losses, rel=1e-4)
+    assert steps[-1]["epoch"] == b.plan.epochs
+    assert all(0 < s["seconds"] < 600 and s["memory"] > 10**7 for s in steps)
     found, expected = dict(b.model.named_parameters()), dict(by_hand.model.named_parameters())
     for name, weight in expected.items():
         torch.testing.assert_close(found[name], weight, rtol=1e-3, atol=2e-5, msg=name)
@@ -336,7 +345,9 @@ def test_the_trainer_leaves_the_model_on_the_device_that_it_was_put_on(
     tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, there: bool
 ) -> None:
     monkeypatch.setattr(arguments, "device_name", lambda: device)
-    assert training_arguments(make_plan(tiny), tmp_path, 5, scored=False).use_cpu is not there
+    made = training_arguments(make_plan(tiny, schedule="cosine"), tmp_path, 5, scored=False)
+    assert made.use_cpu is not there
+    assert made.lr_scheduler_type == "cosine"
 
 
 def test_a_loss_that_is_no_number_ends_the_training(bench: MakeBench) -> None:
@@ -387,6 +398,9 @@ def test_paged_moments_are_paged_again_in_a_resumed_run(bench: MakeBench, monkey
     second = bench(epochs=1, optimizer="adamw_8bit_paged")
     second.trainer.create_optimizer_and_scheduler(second.steps)
     second.trainer._load_optimizer_and_scheduler(str(first.log.parent / "checkpoints" / f"step-{first.steps}"))
+    kept = first.log.parent / "checkpoints" / f"step-{first.steps}"
+    written = sum(file.stat().st_size for file in (*kept.glob("*.safetensors"), kept / "optimizer.pt"))
+    assert first.trainer.expected_bytes() - BESIDE_CHECKPOINT == pytest.approx(written, rel=0.1)
     before, after = (
         [one.trainer.optimizer.state[p] for _, p in one.model.named_parameters() if p in one.trainer.optimizer.state]
         for one in (first, second)
