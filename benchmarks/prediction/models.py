@@ -204,3 +204,11 @@ BANGLABERT = {
     "num_attention_heads": 12, "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 2,
     "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
 }  # fmt: skip
+GPT2 = GPT2_LARGE | {"n_embd": 768, "n_head": 12, "n_layer": 12}
+GPT2_XL = GPT2_LARGE | {"n_embd": 1600, "n_head": 25, "n_layer": 48}
+GEMMA_7B_UNTIED = GEMMA_7B | {"tie_word_embeddings": False}  # as LitGPT holds it
+GEMMA_2B_UNTIED = GEMMA_7B_UNTIED | {
+    "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
+}  # fmt: skip
+PHI_2 = PHI_15 | {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "partial_rotary_factor": 0.4}
+OPEN_LLAMA_3B = LLAMA2_7B | {"hidden_size": 3200, "intermediate_size": 8640, "num_hidden_layers": 26}
