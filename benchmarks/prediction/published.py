@@ -23,10 +23,13 @@ from recommender.facts import Facts
 
 HERE = Path(__file__).parent
 FILES = ("published.json", "published_times.json", "published_blind.json", "published_blind2.json", "published_blind3.json",
-         "published_blind4.json", "published_blind5.json")
-"""Memory, and seconds of a step; both of steps gathered later, five times, each predicted before the predictor was touched."""
+         "published_blind4.json", "published_blind5.json", "published_blind6.json")
+"""Memory, and seconds of a step; both of steps gathered later, six times, each predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
 TIME = "seconds_per_step"
+FITS = "fits"
+"""Whether the step found room; 1 and 0 are told of it, a half where the prediction is doubtful."""
+ROOM = {"fits": 1.0, "doubtful": 0.5, "does_not_fit": 0.0}
 
 
 def steps() -> list[dict[str, Any]]:
@@ -35,6 +38,7 @@ def steps() -> list[dict[str, Any]]:
     for entry in [entry for file in FILES for entry in json.loads((HERE / file).read_text())]:
         for row in entry.get("rows", [entry]):
             figures = row["published"] if isinstance(row["published"], dict) else {row["measure"]: row["published"]}
+            figures = {name: [float(told)] * 2 if name == FITS else told for name, told in figures.items()}
             known = {name: value for name, value in (entry["step"] | row["step"]).items() if value is not None}
             found.append(entry | row | {"step": known, "published": figures})
     return found
@@ -60,15 +64,19 @@ def predicted(row: dict[str, Any]) -> dict[str, dict[str, float]]:
     return {measure: _over([one[measure] for one in told]) for measure in row["published"]}
 
 
-def _over(spans: list[dict[str, float]]) -> dict[str, float]:
+def _over(spans: list[dict[str, Any]]) -> dict[str, float]:
+    if "verdict" in spans[0]:
+        said = {ROOM[span["verdict"]] for span in spans}
+        return dict.fromkeys(("predicted", "low", "high"), said.pop() if len(said) == 1 else ROOM["doubtful"])
     middle = sum(span["predicted"] for span in spans) / len(spans)
     return {"predicted": middle, "low": min(s["low"] for s in spans), "high": max(s["high"] for s in spans)}
 
 
-def judged(span: dict[str, float], published: list[float]) -> dict[str, Any]:
-    """How a prediction compares with a published range: its error in hundredths of the middle, and whether they meet."""
+def judged(measure: str, span: dict[str, float], published: list[float]) -> dict[str, Any]:
+    """How a prediction compares with a published range: its error in hundredths of the middle, and whether they meet. A doubtful
+    answer is 50 off, and meets none."""
     least, most = published
-    error = round(100 * (span["predicted"] / ((least + most) / 2) - 1), 1)
+    error = round(100 * (span["predicted"] / ((least + most) / 2) - 1 if measure != FITS else span["predicted"] - most), 1)
     return span | {"published": published, "error": error, "inside": span["low"] <= most and least <= span["high"]}
 
 
@@ -86,7 +94,7 @@ def main() -> None:
                 print(f"| {row['source']} | {row['name']} | {error} |", flush=True)
                 continue
             for measure, key in keys.items():
-                found = judged(told[measure], row["published"][measure])
+                found = judged(measure, told[measure], row["published"][measure])
                 blind = known.get(key, {"blind": found} if "gathered" in row else {}).get("blind")
                 known[key] = found | ({} if blind is None else {"blind": blind})
             RESULTS.write_text(json.dumps(known, indent=0) + "\n")
@@ -105,7 +113,7 @@ def distribution(known: dict[str, Any]) -> dict[str, list[str]]:
         for measure in row["published"]:
             told = known.get(key_of(row, measure))
             if told is not None:
-                kind = "seconds" if measure == TIME else "allocated" if measure == "allocated" else "reserved and device"
+                kind = {TIME: "seconds", FITS: FITS, "allocated": "allocated"}.get(measure, "reserved and device")
                 sources.setdefault((row["source"], kind), []).append(told)
     table = {}
     for (source, kind), told in sources.items():
@@ -120,7 +128,7 @@ def distribution(known: dict[str, Any]) -> dict[str, list[str]]:
 
 
 def _print(row: dict[str, Any], measure: str, found: dict[str, Any]) -> None:
-    unit, digits = (1.0, 2) if measure == TIME else (1e9, 1)
+    unit, digits = (1.0, 3) if measure in {TIME, FITS} else (1e9, 1)
     low, high, middle = (f"{found[end] / unit:.{digits}f}" for end in ("low", "high", "predicted"))
     published = f"{sum(found['published']) / 2 / unit:.{digits}f}"
     said = "yes" if found["inside"] else "no"
