@@ -191,8 +191,8 @@ class TrainingStep(Given):
 
 
 def version_of(told: str) -> tuple[int, ...]:
-    """Of a version's name its first two numbers."""
-    return tuple(int(n) for n in re.findall(r"\d+", told)[:2])
+    """Of a version's name its first three numbers."""
+    return tuple(int(n) for n in re.findall(r"\d+", told)[:3])
 
 
 def _as_trl_does(given: dict[str, Any]) -> dict[str, Any]:

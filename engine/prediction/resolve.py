@@ -239,8 +239,9 @@ def _take_adapters(choices: _Open) -> None:
         _take_computed(choices)
 
 
-FOUR_BIT = (4, 55)
-"""The version of transformers that came out with bitsandbytes 0.47, whose 4-bit maps compute in the type they are told to."""
+FOUR_BITS = (((4, 43), "0.43"), ((4, 55), "0.46"))
+"""The last bitsandbytes before such a version of transformers, by what its 4-bit maps keep and compute in: 0.43.2 and 0.47 came
+out with these two."""
 
 
 def _take_computed(choices: _Open) -> None:
@@ -248,7 +249,8 @@ def _take_computed(choices: _Open) -> None:
     version of bitsandbytes, takes most."""
     step, own = choices.step, choices.step.loss == "chunked"  # which is the engine's loss, and the engine tells them
     told = step.transformers
-    choices.take("bitsandbytes", "0.46" if told is not None and version_of(told) < FOUR_BIT and not own else "0.50")
+    older = next((last for until, last in FOUR_BITS if told is not None and version_of(told) < until and not own), None)
+    choices.take("bitsandbytes", older or "0.50")
     held = step.base_dtype or choices.found["base_dtype"]
     choices.take("compute_dtype", held, None if own or held == "float32" else "float32")
     if "compute_dtype" in choices.others and told is None and step.bitsandbytes is None:

@@ -206,6 +206,7 @@ GROUPS, T5, GPT2 = {"num_key_value_heads": 2}, {"model_type": "t5"}, {"model_typ
         ({"method": "qlora", "base_dtype": "fp32"}, {}, {"compute_dtype": "float32"}, {}),
         ({"method": "qlora", "compute_dtype": "fp16"}, {}, {"compute_dtype": "float16"}, {}),
         ({"method": "qlora", "transformers": "4.54"}, {}, {"bitsandbytes": "0.46"}, {}),
+        ({"method": "qlora", "transformers": "4.42"}, {}, {"bitsandbytes": "0.43"}, {}),
         ({"method": "qlora", "transformers": "4.55"}, {}, {"bitsandbytes": "0.50"}, {}),
         ({"method": "qlora", "transformers": "5.0"}, {}, {"fused_experts": True}, {}),
         ({"method": "qlora", "transformers": "5.0", "lora_dropout": 0.1}, {}, {"fused_experts": None}, {}),

@@ -24,6 +24,10 @@ decided, unless that was fp16 (nn/modules.py, `compute_type_is_set`)."""
 AT_ONCE = (0, 50)
 """The first version that unpacks a weight in the type it is multiplied in. Before, it was unpacked in that of the base and then
 copied (autograd/_functions.py, `MatMul4Bit.forward`), as it still is on the way back."""
+LETS_GO = (0, 43, 2)
+"""The first version whose product lets what was multiplied go: before, it was kept with the weight as long as the graph stood,
+beside what autograd saves (autograd/_functions.py, `ctx.tensors`). Blocks that are checkpointed kept no graph then: transformers
+ran them reentrant. (AnswerDotAI/fsdp_qlora, train.py: `reentrant_checkpointing` "can use less GPU memory with BNB QLoRA".)"""
 LAID_OUT = 32
 """Rows of a 4-bit map that are laid out together; of another number it cannot be done."""
 
@@ -84,10 +88,11 @@ def _repacking(module: Any, functional: Any, usual: Callable[[torch.Tensor], tor
     return out.to(given)
 
 
-def multiplying(card: Card, version: tuple[int, ...]) -> contextlib.AbstractContextManager[Any]:
+def multiplying(card: Card, version: tuple[int, ...], *, checkpointed: bool) -> contextlib.AbstractContextManager[Any]:
     """While it lasts, 4-bit maps multiply as that version of bitsandbytes does on the card."""
     library = import_module("bitsandbytes")
-    known = {"card": card, "older": version < AT_ONCE, "usual": library.matmul_4bit}
+    keeps = version < LETS_GO and not checkpointed
+    known = {"card": card, "older": version < AT_ONCE, "keeps": keeps, "usual": library.matmul_4bit}
     return mock.patch.object(library, "matmul_4bit", partial(_multiplied, **known))
 
 
@@ -99,6 +104,7 @@ def _multiplied(
     *,
     card: Card,
     older: bool,
+    keeps: bool,
     usual: Callable[..., torch.Tensor],
 ) -> torch.Tensor:
     """A product of today's is one operation (`kernels.temporaries_on`), unless autocast, which is on within it too, casts both
@@ -108,7 +114,7 @@ def _multiplied(
     whole = cast and not (card.kind == "cuda" and multiplies_packed(card, x.dtype, rows, n, k))
     if not (rows > 1 or x.requires_grad if older else whole):
         return usual(x, packed, quant_state=quant_state, bias=bias)
-    found: torch.Tensor = _Unpacked.apply(x, (packed, quant_state), bias, older)
+    found: torch.Tensor = _Unpacked.apply(x, (packed, quant_state), bias, (older, keeps))
     return found
 
 
@@ -117,9 +123,10 @@ class _Unpacked(torch.autograd.Function):  # type: ignore[misc]  # mypy does not
 
     @staticmethod
     def forward(
-        ctx: Any, x: torch.Tensor, given: tuple[torch.Tensor, Any], bias: torch.Tensor | None, older: bool
+        ctx: Any, x: torch.Tensor, given: tuple[torch.Tensor, Any], bias: torch.Tensor | None, how: tuple[bool, bool]
     ) -> torch.Tensor:
-        ctx.given, state = given, given[1]
+        older, keeps = how
+        ctx.given, ctx.kept, state = given, x if keeps else None, given[1]
         if older:
             return torch_functional.linear(x, _unpacked(*given).to(x.dtype), bias)
         scales = [torch.empty(state.absmax.shape, dtype=torch.float32, device=x.device) for _ in range(2 * state.nested)]

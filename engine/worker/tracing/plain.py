@@ -73,7 +73,7 @@ class PlainLoop:
             told = step.compute_dtype or step.base_dtype
             version = version_of(step.bitsandbytes or f"{AT_ONCE[0]}.{AT_ONCE[1]}")
             if device == "meta":
-                self._products = multiplying(card, version)
+                self._products = multiplying(card, version, checkpointed=step.checkpointed)
             double = bool(step.double_quantization)
             quantise(
                 self.model,

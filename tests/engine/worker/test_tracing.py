@@ -641,7 +641,8 @@ def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
 
 def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_they_unpack() -> None:
     """Of BERT's largest map the weight is unpacked in the base's type and copied: in every version on the way back, before
-    bitsandbytes 0.50 on the way there too. Before 0.47 a stream in fp32 decided what is computed in."""
+    bitsandbytes 0.50 on the way there too. Before 0.47 a stream in fp32 decided what is computed in. Before 0.43.2 what was
+    multiplied stayed as long as the graph."""
 
     def told(**given: Any) -> dict[str, int]:
         usual = {"base_dtype": "float16", "kbit_prepared": True, "micro_batch_rows": 2, "length": 4}
@@ -655,6 +656,11 @@ def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_
     assert before["backward"] == wide["backward"] == told(bitsandbytes="0.46.1", compute_dtype="float32")["backward"]
     assert before["forward"] - wide["forward"] == pytest.approx(2 * weight, abs=few)
     assert told(bitsandbytes="0.49.2")["backward"] == now["backward"]
+    kept, let_go = told(bitsandbytes="0.43.1"), told(bitsandbytes="0.43.2")
+    assert let_go == told(bitsandbytes="0.46.1")
+    assert kept["optimizer"] - let_go["optimizer"] == pytest.approx(4 * 2 * 4 * (2 * 64 + 256), rel=0.05), "a layer's inputs"
+    again = {"gradient_checkpointing": "layer"}
+    assert told(bitsandbytes="0.43.1", **again) == told(bitsandbytes="0.43.2", **again)
     narrow = {"kbit_prepared": False, "bitsandbytes": "0.46.1"}
     assert told(**narrow)["backward"] < told(**narrow, compute_dtype="float32")["backward"], "fp16 decides nothing"
 
