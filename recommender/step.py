@@ -141,6 +141,8 @@ class TrainingStep(Given):
     """The version that such a step was taken with, e.g. `4.48.1`, by which losses differ; all else is as in the installed one."""
     torch: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version that such a step was taken with, by which workspaces differ."""
+    tf32: bool | None = None
+    """Whether products of fp32 are computed in TF32: torch does not, unless it is asked to, since 1.12."""
     trl: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None
     """The version whose SFTTrainer takes the step, and does by itself what the step leaves out (`TRLS`)."""
     bitsandbytes: Annotated[str, Field(pattern=r"^\d+\.\d+", max_length=40)] | None = None

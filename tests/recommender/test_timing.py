@@ -29,6 +29,7 @@ def test_a_name_ends_where_its_digits_end() -> None:
     assert flops("Intel(R) Data Center GPU Max 1550", "xpu") == flops("an unknown device")
     assert flops("NVIDIA L40S") == 2 * flops("NVIDIA L40")
     assert flops("NVIDIA H100 PCIe") < flops("NVIDIA H100 80GB HBM3") == flops("NVIDIA H800") == flops("NVIDIA GH200 480GB")
+    assert flops("NVIDIA H100 80GB PCIe") == flops("NVIDIA H100 PCIe")
     assert flops("NVIDIA A800-SXM4-80GB") == flops("NVIDIA A100-SXM4-80GB")
 
 

@@ -35,6 +35,17 @@ FITTING = 1.03
 gives back all else before it fails, and the engine turns expandable segments on."""
 EFFICIENCY = (0.55, 0.75, 0.75)
 """Of published peaks that a step reaches: products in 16 bit, in fp32 (which need no tensor cores), bandwidth."""
+TF32 = 2
+"""Times as fast as products in TF32 are those in 16 bit, on every card that knows both (data sheets of Ampere to Blackwell)."""
+NO_TF32 = (1, 12)
+"""The first torch that computes products of fp32 in fp32 where nobody says a word."""
+AMPERES = {9: 0.5, 10: 0.25}
+"""Of what the instructions of Hopper and of Blackwell's data centre cards multiply in a clock, what Ampere's do: in these are
+written flash attention 2 and the memory-efficient kernel, cuDNN's attention in their own (pytorch/benchmark, pull request 2296:
+300 Tflop/s of an H100's 989 forward, and 430)."""
+EFFICIENT = 0.45
+"""Of flash attention's speed, what the memory-efficient kernel has forward and backward (Dao-AILab/flash-attention, issue 416:
+0.33 to 0.59 for 64 and 128 values a head)."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
 
@@ -297,7 +308,14 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     tensor, plain, traffic = EFFICIENCY
     narrow = narrow if half_measured else reached_of(facts.machine) * narrow
     bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
-    return work.Speed(tensor * narrow, plain * wide, bandwidth), measured
+    wide *= plain
+    older = step.torch is not None and version_of(step.torch) < NO_TF32
+    if (older if step.tf32 is None else step.tf32) and known.capability >= (8, 0):
+        wide = max(wide, tensor * narrow / TF32)
+    major = known.capability[0]
+    either = step.attention is None and not own_step(step) and major in AMPERES
+    flash, efficient = (1.0, 1.0) if either else (AMPERES.get(major, 1.0), EFFICIENT)
+    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient), measured
 
 
 def _context(facts: Facts, step: TrainingStep, tensors: int) -> tuple[int, int, int]:

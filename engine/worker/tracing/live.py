@@ -13,6 +13,8 @@ from engine.worker.tracing.recorded import Recorded
 from engine.worker.tracing.shapes import flops_of, result_of
 
 aten = torch.ops.aten
+_FILLED = {"copy_", "_foreach_copy_", "zero_", "_foreach_zero_", "fill_", "normal_", "uniform_", "bernoulli_"}
+"""What only writes where it changes something."""
 Temporary = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]
 """Bytes that a kernel asks for while it runs, by operation, arguments, keywords and result."""
 _NOTHING = object()
@@ -32,6 +34,8 @@ class _Operation(NamedTuple):
     name: str
     changes: bool
     """Something that it was given."""
+    rewrites: tuple[int, ...]
+    """Which of its arguments it reads and writes."""
     asks: bool
     in_place: Any
     """Of `_IN_PLACE`."""
@@ -39,7 +43,10 @@ class _Operation(NamedTuple):
 
 @once
 def _operation(func: Any) -> _Operation:
-    return _Operation(getattr(func, "__name__", None) or str(func), func._schema.is_mutable, func in _ASKING, _IN_PLACE.get(func))
+    name = getattr(func, "__name__", None) or str(func)
+    written = (i for i, given in enumerate(func._schema.arguments) if given.alias_info is not None and given.alias_info.is_write)
+    rewrites = () if name.split(".")[0] in _FILLED else tuple(written)
+    return _Operation(name, func._schema.is_mutable, rewrites, func in _ASKING, _IN_PLACE.get(func))
 
 
 class Marks(Protocol):
@@ -127,6 +134,9 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         recorded.flops.append(flops_of(func, args, kwargs, out))
         recorded.narrow.append(bool(given) and given[0].element_size() <= 2 and given[0].is_floating_point())
         # A view touches no memory: it made nothing, and changes nothing that is there.
+        if operation.changes:
+            again = _tensors([args[i] for i in operation.rewrites if i < len(args)])
+            written += sum(t.nbytes for t in again)
         recorded.traffic.append(written + sum(t.nbytes for t in given) if written or operation.changes else 0)
         return out
 

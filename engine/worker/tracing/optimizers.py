@@ -60,6 +60,10 @@ class BitsAndBytes(_Stateful):
             if kind_of(p.device) == "cpu":
                 copies = (BESIDE_NARROW if self._is_narrow(p) else BESIDE_WIDE) + (p.dtype != torch.float32)
                 torch.empty(copies * p.numel(), dtype=torch.float32, device=p.device)
+            elif p.grad is not None:
+                p.data.add_(p.grad)  # what its kernel reads and writes
+        if self.states and kind_of(self.states[0].device) != "cpu":
+            torch._foreach_mul_(self.states, 1)
 
     def _is_narrow(self, p: nn.Parameter) -> bool:
         return self._bits == 8 and p.numel() >= LEAST and id(p) not in self._wide

@@ -255,17 +255,29 @@ _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * args[9],
 }
 """What torch's table of arithmetic (flop_counter.py) lacks, by the operation's name: libraries register theirs when they like."""
+_CAUSAL = {
+    "aten._scaled_dot_product_flash_attention.default": 4,
+    "aten._scaled_dot_product_flash_attention_backward.default": 11,
+    "aten._scaled_dot_product_efficient_attention.default": 6,
+    "aten._scaled_dot_product_efficient_attention_backward.default": 11,
+    "aten._scaled_dot_product_flash_attention_for_cpu.default": 4,
+    "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": 7,
+    "torch_attn._varlen_attn.default": 7,
+    "torch_attn._varlen_attn_backward.default": 10,
+}
+"""Where kernels are told that no token sees those after it: blocks of scores that nobody sees are passed over."""
 
 
 def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     """Additions and multiplications."""
-    own, counted = _arithmetic(func)
-    if own is not None:
-        return int(own(args))
-    return int(counted(*args, **kwargs, out_val=out)) if counted is not None else 0
+    own, counted, causal = _arithmetic(func)
+    if own is None and counted is None:
+        return 0
+    found = int(own(args)) if own is not None else int(counted(*args, **kwargs, out_val=out))
+    return found // 2 if causal is not None and len(args) > causal and args[causal] else found
 
 
 @once
-def _arithmetic(func: Any) -> tuple[Callable[[Any], int] | None, Callable[..., Any] | None]:
-    """Of an operation: by this table, and by torch's."""
-    return _ARITHMETIC.get(str(func)), flop_registry.get(getattr(func, "_overloadpacket", None))
+def _arithmetic(func: Any) -> tuple[Callable[[Any], int] | None, Any, int | None]:
+    """Of an operation: by this table, and by torch's; which argument says that it is causal."""
+    return _ARITHMETIC.get(str(func)), flop_registry.get(getattr(func, "_overloadpacket", None)), _CAUSAL.get(str(func))

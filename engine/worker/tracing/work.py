@@ -21,6 +21,18 @@ class Speed:
     bandwidth: float
     """Bytes read and written."""
     launch: float = LAUNCH
+    flash: float = 1.0
+    """Of `narrow`, what attention reaches that is one operation."""
+    efficient: float = 1.0
+    """And of that torch's memory-efficient kernel, which computes in fp32 too."""
+
+    def of(self, name: str, *, narrow: bool) -> float:
+        """Operations a second, of an operation of that name."""
+        found = self.narrow if narrow else self.wide
+        if "attention" in name or "attn" in name:
+            found *= self.flash if narrow else 1.0
+            found *= self.efficient if "efficient" in name else 1.0
+        return found
 
 
 def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple[float, float]:
@@ -29,13 +41,14 @@ def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple
     `repeated` is how many micro-batches the step has for each that was traced.
     """
     busy, count = 0.0, 0.0
-    phases = recorded.phase_of()
-    for phase, flops, narrow, traffic in zip(phases, recorded.flops, recorded.narrow, recorded.traffic, strict=True):
+    of = {(name, narrow): speed.of(name, narrow=narrow) for name in set(recorded.names) for narrow in (True, False)}
+    ran = zip(recorded.phase_of(), recorded.names, recorded.flops, recorded.narrow, recorded.traffic, strict=True)
+    for phase, name, flops, narrow, traffic in ran:
         if phase not in STEP:
             continue
         times = 1.0 if phase == "optimizer" else repeated
         count += times * (traffic > 0 or flops > 0)
-        busy += times * max(flops / (speed.narrow if narrow else speed.wide), traffic / speed.bandwidth)
+        busy += times * max(flops / of[name, narrow], traffic / speed.bandwidth)
     return busy, count
 
 

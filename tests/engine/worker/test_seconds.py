@@ -1,0 +1,65 @@
+"""What a step's operations cost on a card, by what its kernels are known to do."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from engine.prediction.stream import peaks
+from engine.worker.tracing.estimate import estimate
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.shapes import flops_of
+from engine.worker.tracing.steps import traced
+from recommender.facts import Facts
+from tests.engine.worker.test_tracing import LLAMA, step_of
+
+WIDE: dict[str, Any] = LLAMA | {
+    "hidden_size": 2048, "intermediate_size": 4096, "num_attention_heads": 16, "num_key_value_heads": 16, "num_hidden_layers": 1,
+    "max_position_embeddings": 8192,
+}  # fmt: skip
+FP32 = {"length": 512, "base_dtype": "float32"}
+LONG = {"length": 8192, "base_dtype": "bfloat16", "micro_batch_rows": 1}
+
+
+def seconds(card: str, **given: Any) -> float:
+    usual = {"method": "full", "padded": False, "head": "causal_lm", "micro_batch_rows": 4, "gradient_checkpointing": "none"}
+    machine = {"backend": "cuda", "devices": [{"name": card, "memory_total": 80 * 10**9}]}
+    facts = {"machine": machine, "model": {"config": WIDE}, "step": usual | given}
+    found: float = estimate(Facts.model_validate(facts))["seconds_per_step"]["predicted"]
+    return found
+
+
+def test_products_of_fp32_are_as_fast_as_tf32_where_the_card_knows_it_and_the_step_asks_for_it() -> None:
+    usual = seconds("NVIDIA A100-SXM4-80GB", **FP32)
+    asked = seconds("NVIDIA A100-SXM4-80GB", **FP32, tf32=True)
+    assert asked < 0.5 * usual
+    assert seconds("NVIDIA A100-SXM4-80GB", **FP32, torch="1.11") == asked, "asked for by torch itself"
+    assert seconds("NVIDIA A100-SXM4-80GB", **FP32, torch="1.11", tf32=False) == usual
+    assert seconds("Tesla V100-SXM2-16GB", **FP32, tf32=True) == seconds("Tesla V100-SXM2-16GB", **FP32)
+
+
+@pytest.mark.parametrize(("card", "slower"), [("NVIDIA A100-SXM4-80GB", False), ("NVIDIA H100 80GB HBM3", True)])
+def test_attention_that_is_written_for_ampere_is_no_faster_on_what_came_after(card: str, slower: bool) -> None:
+    """Where nobody says which, torch takes cuDNN's on such cards."""
+    found = {name: seconds(card, **LONG, attention=name) for name in (None, "flash", "efficient")}
+    assert found["efficient"] > 1.1 * found["flash"]
+    assert found["flash"] / found[None] == pytest.approx(1.0, abs=0.03) or slower
+    assert found["flash"] > 1.1 * found[None] or not slower
+
+
+def test_what_no_token_sees_is_not_multiplied() -> None:
+    heads = [torch.empty(1, 2, 64, 32, device="meta") for _ in range(3)]
+    attention = torch.ops.aten._scaled_dot_product_flash_attention.default
+    whole, causal = (flops_of(attention, (*heads, 0.0, told), {}, attention(*heads, 0.0, told)) for told in (False, True))
+    assert causal == whole // 2 > 0
+
+
+@pytest.mark.parametrize(("optimizer", "each"), [("sgd", 3 * 4), ("adamw_8bit", 3 * 4 + 2 * 2 * 1)])
+def test_an_update_reads_and_writes_what_it_changes(optimizer: str, each: int) -> None:
+    """Weights read and written and gradients read; states of a byte read and written."""
+    step = step_of(optimizer=optimizer, optimizer_implementation=None, head="causal_lm")
+    found = traced(LLAMA, step, Card(), None)
+    recorded = found.recorded
+    moved = sum(t for phase, t in zip(recorded.phase_of(), recorded.traffic, strict=True) if phase == "optimizer")
+    weights = peaks(found.segments)["parts"]["weights"] / 4
+    assert moved == pytest.approx(each * weights, rel=0.05)
