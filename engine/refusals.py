@@ -37,10 +37,10 @@ def check_task(task: Task | None, family: Family | None) -> None:
     """Refuse a task that has a recommendation and no trainer for that kind of model.
 
     Raises:
-        InputError: this version cannot train it.
+        Refused: this version cannot train it.
     """
     if family not in ("decoder", None) and task in OF_DECODERS:
-        raise InputError(f"for {task} Loracle trains decoders, and this model is an {family}; use a decoder.")
+        raise Refused(f"for {task} Loracle trains decoders, and this model is an {family}; use a decoder.")
 
 
 def check_advice(recommendation: Recommendation, chosen: Candidate, *, anyway: bool) -> list[str]:

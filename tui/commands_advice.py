@@ -132,7 +132,7 @@ def _to_write(given: argparse.Namespace, look: Look, advice: Recommendation) -> 
     """
     try:
         check_task(look.facts.data.task, look.facts.model.family)
-    except InputError as error:
+    except Refused as error:
         raise Refused(in_words(clean(error.message))) from None
     try:
         made = _plan(given, look, advice)

@@ -134,7 +134,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
                 _hashes(keys, size),
                 _hashes(map(twin_of, compared), size),
                 _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
-                np.fromiter((len(r.text) + len(r.target) + len(r.other) for r in rows), np.int64, size),
+                np.fromiter((len(r.text) + len(r.target) + len(r.other) + len(r.tools) for r in rows), np.int64, size),
                 np.fromiter(map(group_of, words), np.uint32, size),
                 *(_hashes(map(twin_of, side), size) for side in zip(*(r.shared for r in rows), strict=True)),
             )

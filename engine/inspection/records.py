@@ -1,5 +1,6 @@
 """Rows of any layout in one form: what the model reads, what it should say, and what is counted about it."""
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -61,6 +62,8 @@ class Record(NamedTuple):
     """Whether answers that are learned call tools."""
     thinks: bool = False
     """Whether one of them has a thought in a field of its own."""
+    tools: str = ""
+    """Those that may be called, as JSON."""
 
     @property
     def shared(self) -> tuple[str, ...]:
@@ -123,8 +126,7 @@ def records(table: Table, shape: Shape) -> Records:
     make = _MAKERS[shape.layout]
     found = Records(numeric="label" in shape.columns and holds_numbers(table, shape.columns["label"]))
     tools = tools_of(table, shape.columns) if shape.task in ("chat", "preference") else None
-    for i, given in enumerate(tools or ()):
-        given_tools(given, fault_at(table, i, "tools"))
+    listed = [given_tools(given, fault_at(table, i, "tools")) for i, given in enumerate(tools or ())]
     faults: dict[int, InputError] = {}
     for i in range(table.rows):
         row = _Row(table, i, {role: values[i] for role, values in columns.items()}, shape)
@@ -136,7 +138,8 @@ def records(table: Table, shape: Shape) -> Records:
         if made is None:
             found.dropped += 1
         else:
-            found.rows.append(made)
+            may_call = json.dumps(listed[i], ensure_ascii=False) if listed and listed[i] else ""
+            found.rows.append(made._replace(tools=may_call))
             found.numbers.append(table.number(i))
     if faults:
         raise _first_of(faults, alone=table.place is not None)

@@ -37,10 +37,14 @@ class Around(NamedTuple):
     """A conversation: a default system message, a date; less than nothing where it lacks the ends that a text alone gets."""
     turn: float
     """A message."""
+    tools: tuple[float, float] = (0.0, 1.0)
+    """A list of tools: around it, and for each token of it as plain JSON; nothing where it is not written."""
 
 
 USUAL = Around(0, 4)
 """Where a template cannot be rendered here: a mark, the speaker, a line end and a closing mark (ChatML: 4 to 5)."""
+_TAKEN = {"type": "object", "properties": {"number": {"type": "integer", "description": "which one"}}, "required": ["number"]}
+_TOOL = {"type": "function", "function": {"name": CALLED, "description": "what it does", "parameters": _TAKEN}}
 
 
 def around(model: str | None, tokens: Callable[[str, bool], int]) -> Around:
@@ -54,7 +58,22 @@ def around(model: str | None, tokens: Callable[[str, bool], int]) -> Around:
     asked, answered = tokens(ASKED, False), tokens(ANSWERED, False)
     turn = max((two - one - asked - answered) / 2, 0.0)
     said = tokens(ASKED, True) + answered + 1  # as a row is counted: its special tokens, and the end that is learned
-    return Around(round(one - said - 2 * turn), turn)
+    return Around(round(one - said - 2 * turn), turn, _around_tools(model, exchange, tokens))
+
+
+def _around_tools(model: str | None, exchange: list[dict[str, Any]], tokens: Callable[[str, bool], int]) -> tuple[float, float]:
+    """What lists of one and of two tools add. Some templates explain how to call them, and write them otherwise."""
+    template, names = _template(model, "tool_use") if model is not None else (PLAIN, {})
+    try:
+        none, *written = (_rendered(template, exchange, names, tools=[_TOOL] * n) for n in range(3))
+    except Exception:  # as above
+        return USUAL.tools
+    if CALLED not in written[0]:
+        return 0.0, 0.0
+    one, two = (tokens(text, False) - tokens(none, False) for text in written)
+    listed = [tokens(json.dumps([_TOOL] * n, ensure_ascii=False), False) for n in (1, 2)]
+    rate = max(two - one, 0) / max(listed[1] - listed[0], 1)
+    return one - rate * listed[0], rate
 
 
 def writes_calls(model: str) -> bool | None:
@@ -107,7 +126,7 @@ def _template(model: str, wanted: str = "default") -> tuple[str, dict[str, str]]
     return (found if isinstance(found, str) and found else PLAIN), names
 
 
-def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, str]) -> str:
+def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, str], tools: list[Any] | None = None) -> str:
     """Raises whatever the template raises."""
     from jinja2 import TemplateError
     from jinja2.ext import Extension, loopcontrols
@@ -131,7 +150,7 @@ def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, st
         raise TemplateError(message)
 
     environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols])
-    environment.filters["tojson"] = lambda value, **how: json.dumps(value, ensure_ascii=False)
+    environment.filters["tojson"] = lambda value, **how: json.dumps(value, **{"ensure_ascii": False, **how})
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template).render(messages=messages, tools=None, add_generation_prompt=False, **names)
+    return environment.from_string(template).render(messages=messages, tools=tools or None, add_generation_prompt=False, **names)

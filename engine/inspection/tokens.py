@@ -115,9 +115,11 @@ class Counter:
             return Counts(whole, whole, none)
         read = self.lengths([r.text for r in rows], special=True)
         said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
-        once, turn = (0, 0.0) if self._apart else self._around
+        once, turn, (list_, tool) = templates.Around(0, 0.0) if self._apart else self._around
+        tools = [round(list_ + tool * n) if n else 0 for n in self.lengths([r.tools for r in rows], special=False)]
         # With a system message of its own, which makes their number odd, a row does without the template's.
-        around = [round(turn * r.turns) + (once if r.turns % 2 == 0 or once < 0 else 0) for r in rows]
+        own = (round(turn * r.turns) + (once if r.turns % 2 == 0 or once < 0 else 0) for r in rows)
+        around = [a + b for a, b in zip(own, tools, strict=True)]
         if task == "preference":
             other = [n + 1 for n in self.lengths([r.other for r in rows], special=False)]
             whole = [a + max(b, c) + w for a, b, c, w in zip(read, said, other, around, strict=True)]
@@ -125,7 +127,8 @@ class Counter:
         if self._apart:
             return Counts([max(a, b) for a, b in zip(read, said, strict=True)], said, none, read)
         begun = self.lengths([r.begin if r.begin is not None else "" for r in rows], special=True)
-        wraps = (w if r.begin is None else max(once, 0) + 2 * round(turn) for r, w in zip(rows, around, strict=True))
+        first = max(once, 0) + 2 * round(turn)
+        wraps = (w if r.begin is None else first + n for r, w, n in zip(rows, around, tools, strict=True))
         before = [w + (a if r.begin is None else b) for r, a, b, w in zip(rows, read, begun, wraps, strict=True)]
         return Counts([a + b + w for a, b, w in zip(read, said, around, strict=True)], said, before)
 

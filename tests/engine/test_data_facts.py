@@ -100,6 +100,24 @@ def test_what_the_models_template_adds_by_itself_is_counted(tmp_path: Path, mode
     assert looked(put(tmp_path, "a.jsonl", asked), model=model).tokens_max == 5 + 3 + 2 * 4
 
 
+def test_the_tools_of_a_conversation_are_counted_as_its_template_writes_them(tmp_path: Path, model: str) -> None:
+    from tokenizers import Tokenizer
+
+    parameters = {"type": "object", "properties": {"city": {"type": "string", "description": "where to look, in any form"}}}
+    tools = [{"type": "function", "function": {"name": f"weather{i}", "parameters": parameters}} for i in range(3)]
+    talk = [{"role": "user", "content": "how is it ?"}, {"role": "assistant", "content": "fine"}]
+    turns = "{% for m in messages %}{{ m.role }}: {{ m.content }} . {% endfor %}"
+    preamble = f"you may call {json.dumps(tools, indent=2)} "
+    longer = len(Tokenizer.from_file(f"{model}/tokenizer.json").encode(preamble, add_special_tokens=False).ids)
+    for listing, more in (("{% if tools %}you may call {{ tools | tojson(indent=2) }} {% endif %}", longer), ("", 0)):
+        (Path(model) / "chat_template.jinja").write_text(listing + turns)
+        without, found = (
+            looked(put(tmp_path, "a.jsonl", [{"messages": talk, **given}] * 2), model=model) for given in ({}, {"tools": tools})
+        )
+        assert (found.tokens_max or 0) - (without.tokens_max or 0) == more
+        assert found.trained_tokens == without.trained_tokens
+
+
 def test_an_unknown_speaker_is_named_with_its_row(tmp_path: Path) -> None:
     rows = [{"messages": [{"role": who, "content": "x"}, {"role": "assistant", "content": "y"}]} for who in ("user", "waiter")]
     with pytest.raises(InputError, match=r"a\.jsonl: row 2: column messages holds .* unknown speaker, waiter \(known are user"):

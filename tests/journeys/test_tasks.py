@@ -59,6 +59,6 @@ def test_one_text_from_another_is_planned_for_either_kind_of_model(
     preferred = ({"prompt": f"q {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(90))
     pairs.write_text("".join(json.dumps(row) + "\n" for row in preferred))
     refused = loracle_here("--auto", "--model", tiny_t5, "--anyway", "--data", pairs, "--runs", "others")
-    assert refused.returncode == 2
+    assert refused.returncode == 3, "as of conversations on an encoder"
     assert "for preference Loracle trains decoders" in plain(refused.stderr)
     assert not (tmp_path / "others").exists()
