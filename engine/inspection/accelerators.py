@@ -40,7 +40,7 @@ def accelerators() -> Accelerators:
     problems: tuple[str, ...]
     backend: Backend = "cpu"
     if "cuda" in build:
-        backend, (devices, problems) = "cuda", nvidia.look(build["cuda"], wheel="wheel" in build)
+        backend, (devices, problems) = "cuda", nvidia.look(build["cuda"], wheel=build.get("wheel", ""))
     elif "hip" in build:
         backend, (devices, problems) = "rocm", amd.look()
     elif "xpu" in build:
@@ -55,7 +55,7 @@ def accelerators() -> Accelerators:
 def torch_build(places: Sequence[str] | None = None) -> dict[str, str]:
     """What torch was built for, `cuda`, `hip` or `xpu` with its version, from its version file; nothing is imported.
 
-    `wheel` is what PyTorch calls its own builds for CUDA (cu128).
+    `wheel` is the version of PyTorch's own builds for CUDA (2.13.0+cu130).
     """
     with contextlib.suppress(ImportError, OSError, ValueError):
         if places is None:
@@ -64,7 +64,7 @@ def torch_build(places: Sequence[str] | None = None) -> dict[str, str]:
         for place in places:
             text = (Path(place) / "version.py").read_text(errors="replace")
             built = dict(re.findall(r"^(cuda|hip|xpu)\b[^=\n]*=\s*['\"]([^'\"]+)['\"]", text, re.MULTILINE))
-            own = re.search(r"^__version__\s*=\s*['\"][^'\"]*\+(cu[0-9]+)['\"]", text, re.MULTILINE)
+            own = re.search(r"^__version__\s*=\s*['\"]([^'\"]*\+cu[0-9]+)['\"]", text, re.MULTILINE)
             return built | {"wheel": own.group(1)} if own else built
     return {}
 

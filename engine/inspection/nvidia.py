@@ -58,11 +58,11 @@ def _unreachable(pci: Path = Path("/sys/bus/pci/devices")) -> tuple[str, ...]:
     return ()
 
 
-def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], tuple[str, ...]]:
+def look(torch_cuda: str, *, wheel: str = "") -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """The cards and slices that this process may use now, and what could not be found out.
 
-    `torch_cuda` is the version of CUDA that the installed torch needs; `wheel` says whether PyTorch itself has built it. Never
-    raises.
+    `torch_cuda` is the version of CUDA that the installed torch needs; `wheel` is torch's own, where PyTorch itself has built it.
+    Never raises.
     """
     if not driver_present():
         return (), _unreachable()
@@ -85,7 +85,7 @@ def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], t
     too_old = _too_old(torch_cuda, answer["cuda"])
     if too_old and shown:
         return (), (*problems, too_old)
-    oldest, newest = _between(torch_cuda, wheel=wheel)
+    oldest, newest = _between(torch_cuda, wheel)
     for device in [d for d in shown if d.compute_capability and not oldest <= d.compute_capability < newest]:
         shown.remove(device)
         old = bool(device.compute_capability and device.compute_capability < oldest)
@@ -95,15 +95,17 @@ def look(torch_cuda: str, *, wheel: bool = False) -> tuple[tuple[Device, ...], t
     return tuple(shown), tuple(problems)
 
 
-def _between(torch_cuda: str, *, wheel: bool) -> tuple[tuple[int, int], tuple[float, int]]:
+def _between(torch_cuda: str, wheel: str) -> tuple[tuple[int, int], tuple[float, int]]:
     """The compute capability that a card must have at least, and the first that is too much.
 
-    CUDA 13 compiles for Turing and later, and since 2.8 PyTorch's own builds for CUDA 12.8 and 12.9 hold nothing for cards before
-    Volta (its support matrix; pytorch issue 157517). Those for an earlier CUDA hold nothing for Blackwell (167244).
+    CUDA 13 compiles for Turing and later. PyTorch's own builds for CUDA 12.8 and 12.9 hold nothing for cards before Volta since
+    2.8, and before Turing since 2.11 (its support matrix; pytorch issues 157517 and 172352). Those for an earlier CUDA hold
+    nothing for Blackwell (167244).
     """
-    major, minor = [*(int(n) for n in re.findall("[0-9]+", torch_cuda)), 0, 0][:2]
-    late = (major, minor) >= (12, 8)
-    oldest = (7, 5) if major >= 13 else (7, 0) if wheel and late else (0, 0)
+    cuda, torch = (tuple([*(int(n) for n in re.findall("[0-9]+", version)), 0, 0][:2]) for version in (torch_cuda, wheel))
+    late = cuda >= (12, 8)
+    turing = cuda >= (13, 0) or (late and torch >= (2, 11))
+    oldest = (7, 5) if turing else (7, 0) if wheel and late else (0, 0)
     return oldest, (10, 0) if wheel and not late else (math.inf, 0)
 
 

@@ -24,7 +24,7 @@ NEARLY_FULL = 2**30
 LOST = (
     "device-side assert", "illegal memory access", "illegal instruction", "illegal address", "misaligned address",
     "unspecified launch failure", "launch timed out", "uncorrectable", "hardware stack error", "invalid program counter",
-    "gpu is lost", "unknown error", "launch failure",
+    "gpu is lost", "unknown error", "launch failure", "status_execution_failed",
 )  # fmt: skip
 """What CUDA says of a GPU on which this process can compute nothing any more: every later call says the same."""
 BROKEN_KERNELS = ("could not create a primitive", "could not create a memory")
@@ -137,7 +137,7 @@ def _nearly_full() -> bool:
 def has_lost_the_gpu(error: BaseException) -> bool:
     """Whether that error ends all computing of this process on its GPU."""
     said = str(error).lower()
-    its = "cuda" in said or "hip error" in said  # AMD's driver speaks as NVIDIA's does
+    its = any(words in said for words in ("cuda", "cudnn", "hip error"))  # AMD's driver speaks as NVIDIA's does
     return isinstance(error, RuntimeError) and its and any(words in said for words in LOST)
 
 

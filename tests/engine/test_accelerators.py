@@ -22,7 +22,7 @@ CARD = Device(name="card", memory_total=8 * GIB, memory_free=8 * GIB, uuid="GPU-
     [
         (
             "__version__ = '2.13.0+cu130'\ncuda: Optional[str] = '13.0'\nhip: Optional[str] = None\n",
-            {"cuda": "13.0", "wheel": "cu130"},
+            {"cuda": "13.0", "wheel": "2.13.0+cu130"},
         ),
         ("__version__ = '2.9.0'\ncuda: Optional[str] = '12.9'\n", {"cuda": "12.9"}),
         ("cuda: Optional[str] = None\nhip: Optional[str] = '6.4.43482'\nrocm = '6.4'\n", {"hip": "6.4.43482"}),
@@ -51,8 +51,8 @@ def built_for(monkeypatch: pytest.MonkeyPatch, **build: str) -> None:
 def test_one_backend_counts_the_one_torch_is_built_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nvidia, "look", lambda cuda, wheel: ((CARD,), (f"asked for {cuda} {wheel}",)))
     monkeypatch.setattr(amd, "look", lambda: ((CARD, CARD), ()))
-    built_for(monkeypatch, cuda="12.8")
-    assert subject.accelerators() == Accelerators("cuda", (CARD,), ("asked for 12.8 False",))
+    built_for(monkeypatch, cuda="12.8", wheel="2.9.0+cu128")
+    assert subject.accelerators() == Accelerators("cuda", (CARD,), ("asked for 12.8 2.9.0+cu128",))
     built_for(monkeypatch, hip="6.4")
     assert subject.accelerators() == Accelerators("rocm", (CARD, CARD), ())
     monkeypatch.setattr(nvidia, "look", lambda cuda, wheel: ((), ("no driver",)))

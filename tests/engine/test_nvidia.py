@@ -228,10 +228,11 @@ def test_a_card_that_torch_no_longer_supports(driver: Driver) -> None:
     devices, problems = subject.look("13.0")
     assert [device.name for device in devices] == ["Tesla T4"]
     assert "NVIDIA A100 is too old for the installed torch (CUDA 13.0)" in problems[0]
-    assert len(subject.look("12.6", wheel=True)[0]) == 2
-    assert len(subject.look("12.8", wheel=True)[0]) == 2
+    assert len(subject.look("12.6", wheel="2.13.0+cu126")[0]) == 2
+    assert len(subject.look("12.8", wheel="2.10.0+cu128")[0]) == 2
+    assert [device.name for device in subject.look("12.8", wheel="2.11.0+cu128")[0]] == ["Tesla T4"]
     driver.answers["nvmlDeviceGetCudaComputeCapability"] = lambda card: [(6, 1), (7, 0)][card]
-    devices, problems = subject.look("12.8", wheel=True)
+    devices, problems = subject.look("12.8", wheel="2.8.0+cu128")
     assert [device.name for device in devices] == ["Tesla T4"]
     assert "NVIDIA A100 is too old for the installed torch (CUDA 12.8), so it is not used; torch for CUDA 12.6" in problems[0]
     assert len(subject.look("12.8")[0]) == 2, "others' builds hold kernels for such cards"
@@ -239,12 +240,12 @@ def test_a_card_that_torch_no_longer_supports(driver: Driver) -> None:
 
 def test_a_card_that_torch_does_not_support_yet(driver: Driver) -> None:
     driver.answers["nvmlDeviceGetCudaComputeCapability"] = lambda card: [(12, 0), (9, 0)][card]
-    devices, problems = subject.look("12.6", wheel=True)
+    devices, problems = subject.look("12.6", wheel="2.13.0+cu126")
     assert [device.name for device in devices] == ["Tesla T4"]
     assert problems[0] == (
         "NVIDIA A100 is too new for the installed torch (CUDA 12.6), so it is not used; torch for CUDA 12.8 or later can use it."
     )
-    assert len(subject.look("12.8", wheel=True)[0]) == len(subject.look("12.6")[0]) == 2
+    assert len(subject.look("12.8", wheel="2.8.0+cu128")[0]) == len(subject.look("12.6")[0]) == 2
 
 
 def test_numbers_that_cannot_be_are_not_believed(driver: Driver) -> None:

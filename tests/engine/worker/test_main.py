@@ -169,6 +169,10 @@ def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(
             RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"),
             "The GPU failed while the model was loaded (CUDA error: an illegal memory access was encountered), and this process",
         ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+            "The GPU failed while the model was loaded (cuDNN error: CUDNN_STATUS_EXECUTION_FAILED), and this process can",
+        ),
     ],
 )
 def test_any_error_of_a_library_becomes_one_sentence(

@@ -193,6 +193,20 @@ def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, t
         built(make_plan(folder))
 
 
+@pytest.mark.parametrize("said", ["CUDA out of memory", "CUDA error: unspecified launch failure", "strange"])
+def test_a_gpu_that_is_full_or_fails_is_not_taken_for_a_damaged_model(
+    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """Weights of 4 bit are made on it while they are read."""
+
+    def fails(*args: Any, **options: Any) -> Any:
+        raise RuntimeError(said)
+
+    monkeypatch.setattr("transformers.AutoModelForSequenceClassification.from_pretrained", fails)
+    with pytest.raises(InputError if said == "strange" else RuntimeError, match=said):
+        built(make_plan(tiny, "qlora"))
+
+
 def test_a_model_without_a_classifier_is_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
     folder = tmp_path / "clip"
     shutil.copytree(tiny, folder)
