@@ -68,11 +68,10 @@ def plan_for(
     check_task(data.facts.task, model.facts.family)
     chosen = recommendation.candidate(method) if method else recommendation.best
     overrides = check_advice(recommendation, chosen, anyway=anyway)
-    return plan_with(recommendation, chosen, model, data, seed=seed, assignments=assignments, overrides=overrides)
+    return plan_with(chosen, model, data, seed=seed, assignments=assignments, overrides=overrides)
 
 
 def plan_with(
-    recommendation: Recommendation,
     chosen: Candidate,
     model: ModelInspection,
     data: DataInspection,
@@ -87,7 +86,7 @@ def plan_with(
         InputError: an assignment is not a field of a plan, its value is not allowed, or a flag of its own says it.
     """
     check_flags(assignments)
-    content = _content(recommendation, chosen, model, data) | {"seed": seed}
+    content = _content(chosen, model, data) | {"seed": seed}
     changed = plan_file.set_fields(content, list(assignments))
     changed["overrides"] = list(overrides)  # a record, not a setting
     assigned = {field_of(a) for a in assignments}
@@ -119,7 +118,7 @@ def in_batches(plan: Plan, data: DataFacts, rows: int) -> int:
     return max(round(trained_tokens(data) * rows / max(counted_rows(data), 1) / plan.max_length), 1)
 
 
-def _content(recommendation: Recommendation, chosen: Candidate, model: ModelInspection, data: DataInspection) -> dict[str, Any]:
+def _content(chosen: Candidate, model: ModelInspection, data: DataInspection) -> dict[str, Any]:
     settings = chosen.settings
     facts: DataFacts = data.facts
     own = {name for name in Plan.model_fields if name in type(settings).model_fields}

@@ -113,7 +113,6 @@ def plan_with(advice: Advice, method: str, assignments: list[str]) -> "Plan":
     from engine.planning import plan_with
 
     return plan_with(
-        advice.recommendation,
         advice.recommendation.candidate(method),
         advice.model,
         advice.data,

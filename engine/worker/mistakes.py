@@ -14,11 +14,10 @@ SHOWN = 500
 def worst(task: str, labels: Sequence[str], rows: Rows, kept: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Of the rows that were answered wrong those with the greatest loss, the worst first.
 
-    `kept` is what `scores/after.json` holds. Nothing where the scores are not of these rows one by one, as with raw text that
-    was cut into pieces.
+    `kept` is what `scores/after.json` holds. Nothing of raw text: its scores are of pieces, even where there are as many.
     """
     truth, predicted, losses = (kept.get(name) or [] for name in ("truth", "predicted", "losses"))
-    if not len(rows) == len(truth) == len(predicted) == len(losses):
+    if task == "continued_pretraining" or not len(rows) == len(truth) == len(predicted) == len(losses):
         return []
     wrong = [i for i in range(len(rows)) if _is_wrong(task, truth[i], predicted[i])]
     wrong.sort(key=lambda i: -losses[i])

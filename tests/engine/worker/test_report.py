@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from engine.metrics.registry import kind_of
+from engine.rows import Rows
 from engine.worker.inputs import tell_losses
+from engine.worker.mistakes import worst
 from engine.worker.report import kept_together, one_answer, statements, too_few, went_too_fast
 from engine.worker.took import Log, in_report
 from recommender.facts import Task
@@ -81,6 +83,12 @@ def test_more_epochs_are_no_cure_for_a_rate_that_was_too_high() -> None:
     for events, cure in ((went[:1], "more epochs"), (went, "a lower learning_rate")):
         (said,) = one_answer("classification", ["lost", "late"], after, too_fast=went_too_fast(events))
         assert cure in said
+
+
+def test_the_losses_of_pieces_are_not_told_as_those_of_as_many_texts() -> None:
+    rows = Rows(["a book", "another"], ["", ""], [1, 2], items=["a book", "another"])
+    kept = {"truth": [0, 0], "predicted": [[9.0, 3], [1.0, 3]], "losses": [3.0, 0.3]}
+    assert [len(worst(task, [], rows, kept)) for task in ("chat", "continued_pretraining")] == [2, 0]
 
 
 def test_a_row_or_four_prove_nothing() -> None:
