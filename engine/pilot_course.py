@@ -199,7 +199,7 @@ def _said(found: Course, labels: Mapping[str, str]) -> list[str]:
         leader = standing.left[0]
         for key, (gap, error) in standing.gap.items():
             if gap >= 0:  # below zero: a raised rate that is not clearly ahead
-                lead = f"{labels[leader]} leads {labels[key]} by {gap:.4f} loss (±{error:.4f}) after {step} steps"
+                lead = f"{labels[leader]} leads {labels[key]} by {gap:.4f} loss (standard error {error:.4f}) after {step} steps"
                 said.append(f"{lead}." if gap > CLEAR * error else f"{lead}, which may be chance.")
         said += [f"{labels[key]} was dropped: {why}." for key, why in standing.dropped.items() if why != BEHIND]
     last = found.history[-1][1]

@@ -111,7 +111,7 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
     for stage in content.get("stages") or []:
         table = headed_table()
         table.add_column(_("after {n} steps").format(n=stage["step"]))
-        for column in (_("rate"), _("loss"), _("behind (± error)"), judged.words(content.get("metric") or "metric"), ""):
+        for column in (_("rate"), _("loss"), _("behind (± std. error)"), judged.words(content.get("metric") or "metric"), ""):
             table.add_column(column, justify="right", no_wrap=True)
         for score in stage["scores"]:
             gap = "" if score["gap"] is None else f"{score['gap']:+.4f} (±{score['gap_error']:.4f})"

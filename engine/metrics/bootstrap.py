@@ -17,6 +17,8 @@ BOOTSTRAP_SAMPLES = 2_000
 """Enough that the bounds of a 95% interval move by less than a tenth of its width from seed to seed."""
 AT_ONCE = 300_000
 """Drawn numbers held at once: as many as a processor's cache holds, or it takes three times as long."""
+UNSEEN = 3.0
+"""Where n rows are all right, up to 3/n of others may be wrong (95%; the rule of three, Hanley & Lippman-Hand 1983)."""
 
 
 def _draws(rows: int, seed: int, groups: Sequence[int] | None = None) -> Iterator[Floats]:
@@ -59,11 +61,15 @@ def gain(kind: Kind, truth: Sequence[Any], before: Answers, after: Answers, seed
         for name in start.keys() & end.keys():
             differences.setdefault(name, []).append(end[name] - start[name])
     first, last = kind.summary(truth, before), kind.summary(truth, after)
-    return {
-        name: {"gain": last[name] - first[name], **_interval(np.concatenate(differences[name]))}
-        for name in kind.measures
-        if name in differences
-    }
+    units = len(truth) if after.groups is None else max(after.groups) + 1
+    found = {}
+    for name in (n for n in kind.measures if n in differences):
+        span = _interval(np.concatenate(differences[name]))
+        if span["low"] == span["high"] != 0 and kind.measures[name].points:  # all rows alike: no draw of them can differ
+            least, most = max(last[name] - UNSEEN / units, 0.0), min(last[name] + UNSEEN / units, 1.0)
+            span = {"low": least - first[name], "high": most - first[name]}
+        found[name] = {"gain": last[name] - first[name], **span}
+    return found
 
 
 def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequence[Answers]], metric: str) -> dict[str, Any]:

@@ -218,6 +218,12 @@ def test_rows_that_weigh_nothing_leave_intervals_that_are_numbers() -> None:
     assert bootstrap.mean_gap(first, last) == (1.0, 0.0)
 
 
+def test_rows_that_are_all_right_leave_room_for_others_that_are_not() -> None:
+    """As of DPO's first scores, which are even for every pair."""
+    found = bootstrap.gain(TWO, [0] * 30, Answers([1] * 30, None), Answers([0] * 30, None), 1)["accuracy"]
+    assert found == pytest.approx({"gain": 1.0, "low": 0.9, "high": 1.0})
+
+
 def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
     """A slow method answered fewer rows, or shorter."""
     kind = kind_of("chat", [])

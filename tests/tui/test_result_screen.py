@@ -123,7 +123,7 @@ async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, 
     run = RunDirectory(done().path.rename(pilot_folder.with_name("moved")))
     pilot_folder.mkdir()
     (pilot_folder / "group.json").write_text("{}")
-    said = ["LoRA leads full fine-tuning by 0.2000 loss (±0.0500) after 100 steps."]
+    said = ["LoRA leads Full by 0.2000 loss (standard error 0.0500) after 100 steps."]
     report = {"version": 1, "kind": "pilot", "name": pilot_folder.name, "winner_name": "LoRA", "statements": said}
     (pilot_folder / "report.json").write_text(json.dumps(report))
     run = RunDirectory(run.path.rename(pilot_folder / "lora"))
