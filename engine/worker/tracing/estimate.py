@@ -46,6 +46,11 @@ written flash attention 2 and the memory-efficient kernel, cuDNN's attention in 
 EFFICIENT = 0.45
 """Of flash attention's speed, what the memory-efficient kernel has forward and backward (Dao-AILab/flash-attention, issue 416:
 0.33 to 0.59 for 64 and 128 values a head)."""
+HOOKS = 1.8
+"""Of the host's work on the forward pass, what checkpointing takes beside doing it again: what is saved goes through Python,
+there and back (1.5 for a BERT and 2.2 for a Llama of next to nothing, on a CPU)."""
+HOOKED = (5, 0)
+"""The first transformers that checkpoints so. Before, it did it reentrant, which has no hooks."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
 
@@ -315,7 +320,9 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     major = known.capability[0]
     either = step.attention is None and not own_step(step) and major in AMPERES
     flash, efficient = (1.0, 1.0) if either else (AMPERES.get(major, 1.0), EFFICIENT)
-    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient), measured
+    reentrant = step.transformers is not None and version_of(step.transformers) < HOOKED
+    hooks = HOOKS if step.checkpointed and not reentrant else 0.0
+    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, hooks=hooks), measured
 
 
 def _context(facts: Facts, step: TrainingStep, tensors: int) -> tuple[int, int, int]:

@@ -25,6 +25,8 @@ class Speed:
     """Of `narrow`, what attention reaches that is one operation."""
     efficient: float = 1.0
     """And of that torch's memory-efficient kernel, which computes in fp32 too."""
+    hooks: float = 0.0
+    """Operations that the host could start beside each of the forward pass, in the time it takes for checkpointing's hooks."""
 
     def of(self, name: str, *, narrow: bool) -> float:
         """Operations a second, of an operation of that name."""
@@ -47,7 +49,7 @@ def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple
         if phase not in STEP:
             continue
         times = 1.0 if phase == "optimizer" else repeated
-        count += times * (traffic > 0 or flops > 0)
+        count += times * (traffic > 0 or flops > 0) * (1 + speed.hooks * (phase == "forward"))
         busy += times * max(flops / of[name, narrow], traffic / speed.bandwidth)
     return busy, count
 

@@ -63,3 +63,13 @@ def test_an_update_reads_and_writes_what_it_changes(optimizer: str, each: int) -
     moved = sum(t for phase, t in zip(recorded.phase_of(), recorded.traffic, strict=True) if phase == "optimizer")
     weights = peaks(found.segments)["parts"]["weights"] / 4
     assert moved == pytest.approx(each * weights, rel=0.05)
+
+
+def test_checkpointing_costs_the_host_more_than_what_is_computed_again_unless_it_is_reentrant() -> None:
+    waits: dict[str, Any] = {"length": 8, "base_dtype": "bfloat16"}
+    plain, hooked, reentrant = (
+        seconds("NVIDIA H100 80GB HBM3", **waits, **given)
+        for given in ({}, {"gradient_checkpointing": "layer"}, {"gradient_checkpointing": "layer", "transformers": "4.57"})
+    )
+    assert plain < reentrant < hooked
+    assert hooked - reentrant > reentrant - plain
