@@ -60,6 +60,12 @@ AS_BUILT = "TORCH_DISABLE_NATIVE_JIT"
 compiler and Python's headers, and fails where these are missing: so would every model with rotary positions (pytorch issue
 196977). What they save is nothing beside a training step."""
 
+OF_MANY = (
+    "LOCAL_RANK", "RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "PMI_RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE",
+)  # fmt: skip
+"""Environment variables by which a cluster's job or a training pod says that it is one of several processes: accelerate would
+wait for the others, or fail for lack of their address, once the model is loaded."""
+
 
 class Waiting:
     """A worker that imports its libraries, seconds of work, and waits to be told its run.
@@ -175,8 +181,8 @@ def _reap(process: "subprocess.Popen[bytes]") -> None:
 
 
 def environment() -> dict[str, str]:
-    """The worker's environment: offline, quiet, one GPU, a recorded number of threads."""
-    env = dict(os.environ)
+    """The worker's environment: offline, quiet, alone, one GPU, a recorded number of threads."""
+    env = {name: value for name, value in os.environ.items() if name not in OF_MANY and not name.startswith("ACCELERATE_")}
     env |= {
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",

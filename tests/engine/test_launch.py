@@ -116,6 +116,13 @@ def test_the_worker_is_offline_and_imports_nothing_by_accident(gpus: list[Device
     assert int(found["OMP_NUM_THREADS"]) == usable_cores() >= 1
 
 
+def test_a_worker_in_a_job_of_several_processes_is_alone(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in the shell of a training pod: accelerate would wait for processes that nobody has started."""
+    for name, value in {"LOCAL_RANK": "0", "WORLD_SIZE": "2", "PMI_SIZE": "2", "ACCELERATE_USE_FSDP": "true"}.items():
+        monkeypatch.setenv(name, value)
+        assert name not in launch.environment()
+
+
 def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "5")
