@@ -18,6 +18,13 @@ def command_line(about: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def words(about: str | None) -> str:
+    """What is named on the command line, in one; `--help` prints that text and runs nothing."""
+    made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("words", nargs="*", metavar="WORDS", help="only what has them in its name")
+    return " ".join(made.parse_args().words)
+
+
 def keep(result: Mapping[str, Any], folder: Path, name: str) -> None:
     """Write it beside the earlier ones, and print what is not long of it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -183,7 +183,7 @@ def _estimate_command(commands: "argparse._SubParsersAction[Parser]") -> None:
         """jq '.machine.devices = [{name: "RTX 4090"}] | .step = {method: "lora", micro_batch_rows: 4}' facts.json > step.json""",
         "loracle estimate --facts step.json",
     )  # fmt: skip
-    facts_help = _("facts with a `step` (- reads them from stdin)")
+    facts_help = _("facts with a `step`, whose fields docs/memory.md lists (- reads them from stdin)")
     estimate.add_argument("--facts", type=Path, required=True, metavar="FILE", help=facts_help)
     flags.as_json(estimate)
     estimate.set_defaults(answer=_deferred("command", "tui.commands_estimate"))

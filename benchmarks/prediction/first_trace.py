@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import words
 from benchmarks.prediction.models import BERT_LARGE, LLAMA_8B
 
 RESULTS = Path(__file__).parents[1] / "results" / "first_trace.json"
@@ -91,7 +92,7 @@ def main() -> None:
     if len(sys.argv) == 5 and sys.argv[1] == "--one":
         print(json.dumps(measured(*sys.argv[2:])))
         return
-    only = " ".join(sys.argv[1:])
+    only = words(__doc__)
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for model in MODELS:
         for method in ("full", "lora", "qlora"):

@@ -11,11 +11,11 @@ the range. `blind` in the results is the prediction made before anything was cha
 
 import itertools
 import json
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import words
 from benchmarks.prediction import models
 from engine.worker.tracing.estimate import estimate
 from recommender.errors import LoracleError
@@ -83,7 +83,7 @@ def judged(measure: str, span: dict[str, float], published: list[float]) -> dict
 def main() -> None:
     """Predict what is lacking, and print the table."""
     warnings.simplefilter("ignore")
-    only = " ".join(sys.argv[1:])
+    only = words(__doc__)
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for row in steps():
         keys = {measure: key_of(row, measure) for measure in row["published"]}

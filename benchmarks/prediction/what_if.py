@@ -8,12 +8,12 @@ allocator's replay reserves at the new size, in hundredths of it what the plan s
 """
 
 import json
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
+from benchmarks.command_line import words
 from benchmarks.prediction.models import LLAMA_8B, MINILM, SMOLLM2
 from engine.worker import products
 from engine.worker.tracing.candidates import candidates
@@ -91,7 +91,7 @@ def main() -> None:
     """Every step that is not in the file, or those whose name has the words given."""
     warnings.simplefilter("ignore")
     products.take_faster()
-    only = " ".join(sys.argv[1:])
+    only = words(__doc__)
     known: list[dict[str, Any]] = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     for name, config, machine, task, method, checkpointing, precision, rows, length in STEPS:
         if (only and only not in name) or (not only and any(k["step"] == name for k in known)):
