@@ -31,14 +31,20 @@ REACHED = (
     (r"\bA[18]00\b.*SXM", 0.859),
     (r"\bA[18]00\b", 0.822),
     (r"\bH20\b", 0.96),
+    (r"\bL4\b", 0.46),
     (r"RTX ?20[6-8]0(?!.*Laptop)", 0.91),
     (r"RTX ?[345]0[5-9]0(?!.*Laptop)", 1.0),
 )
 """Of the data sheet's arithmetic in 16 bit, what large products reach where that is not the four fifths of an H100 (0.801) and of
-others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16; the last three:
-zzc0721/torch-performance-test-data, database.md, fp16 of an H20, an RTX 2080 and of RTX 3060 to 5090. A GeForce adds up in fp32
+others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16; the last four:
+zzc0721/torch-performance-test-data, database.md, fp16 of an H20, an RTX 2080 and of RTX 3060 to 5090, and issue 120, an L4 whose
+72 W large products use up. A GeForce adds up in fp32
 at half its rate, and keeps that up, but for a large one in a laptop)."""
 USUALLY_REACHED = 0.8
+SHARED = ((8, 6), (8, 9), (12, 0))
+"""Capabilities of cards half of whose fp32 lanes do integers as well. Of the data sheet's fp32 their large products reach 0.51 to
+0.71 (the same table: A40, A6000, L40S, RTX 3080 Ti, 3090, 4090, 5090), others 0.78 to 0.96 (V100, RTX 2080, A100, H100)."""
+SHARED_REACH = 0.66
 
 
 def context_of(machine: Machine) -> tuple[int, int, int]:
@@ -52,6 +58,11 @@ def reached_of(machine: Machine) -> float:
     """What large products in 16 bit reach on the machine's freest device, beside what they reach on most."""
     name = (machine.device.name or "") if machine.device else ""
     return next((part for key, part in REACHED if re.search(key, name, re.IGNORECASE)), USUALLY_REACHED) / USUALLY_REACHED
+
+
+def wide_reached_of(machine: Machine) -> float:
+    """The same in fp32."""
+    return SHARED_REACH / USUALLY_REACHED if known_of(machine)[0].capability in SHARED else 1.0
 
 
 def known_of(machine: Machine) -> tuple[Known, bool]:

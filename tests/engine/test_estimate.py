@@ -17,7 +17,7 @@ from engine.prediction import ask, calibration
 from engine.prediction.allocator import Unpooled
 from engine.prediction.ask import estimate, traced
 from engine.prediction.calibration import learn, measure, remembered
-from engine.prediction.cards import Known, known_of, reached_of
+from engine.prediction.cards import Known, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import Cannot, checked
 from engine.prediction.resolve import Resolved, resolved
 from engine.prediction.stream import Event, Segment, held_of, peaks
@@ -120,12 +120,18 @@ def test_a_step_that_takes_too_long_to_count_is_no_bad_input() -> None:
     [
         ("NVIDIA A100-SXM4-80GB", 1.07), ("NVIDIA A100 80GB PCIe", 1.03), ("NVIDIA H100 NVL", 1.0), ("RTX A1000", 1.0),
         ("NVIDIA GeForce RTX 4090", 1.25), ("RTX 2080 Ti", 1.14), ("RTX 3080 Ti Laptop GPU", 1.0), ("RTX 4000 Ada", 1.0),
-        (None, 1.0),
+        ("NVIDIA L4", 0.575), ("NVIDIA L40S", 1.0), (None, 1.0),
     ],
 )
 def test_what_large_products_reach_beside_the_usual_share_of_the_data_sheet(name: str | None, beside: float) -> None:
     card = {"backend": "cuda", "devices": [{"name": name, "memory_total": 10**10}]}
     assert reached_of(Machine.model_validate(card)) == pytest.approx(beside, abs=0.005)
+
+
+@pytest.mark.parametrize(("name", "beside"), [("RTX 3090", 0.825), ("NVIDIA L4", 0.825), ("A100-SXM4-80GB", 1), ("V100", 1)])
+def test_lanes_that_do_integers_too_reach_less_in_fp32(name: str, beside: float) -> None:
+    card = {"backend": "cuda", "devices": [{"name": name, "memory_total": 10**10}]}
+    assert wide_reached_of(Machine.model_validate(card)) == pytest.approx(beside)
 
 
 @pytest.mark.parametrize("backend", ["mps", "rocm", "xpu"])

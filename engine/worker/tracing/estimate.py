@@ -5,7 +5,7 @@ from typing import Any
 
 from engine.inspection.processor import is_here
 from engine.prediction.allocator import Allocator, Heap, Unpooled
-from engine.prediction.cards import context_of, known_of, reached_of
+from engine.prediction.cards import context_of, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import are_maps, experts_of, one_by_one
@@ -302,8 +302,8 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     """Operations and bytes a second, and whether the precision that the step computes in was measured on this device."""
     computed_in = step.autocast or step.base_dtype
     narrow, half_measured = device_flops(facts.machine, facts, "fp16-mixed" if computed_in == "float16" else "bf16-mixed")
-    wide, measured = device_flops(facts.machine, facts, "fp32")
-    measured = measured if computed_in == "float32" else half_measured
+    wide, wide_measured = device_flops(facts.machine, facts, "fp32")
+    measured = wide_measured if computed_in == "float32" else half_measured
     if facts.machine.device is None and facts.machine.backend == "cpu":
         narrow = narrow if half_measured else wide  # with hardware for it faster, without it slower
         return work.Speed(0.8 * narrow, 0.8 * wide, facts.measured.bandwidth or 10e9, launch=8e-6), measured
@@ -313,7 +313,7 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     tensor, plain, traffic = EFFICIENCY
     narrow = narrow if half_measured else reached_of(facts.machine) * narrow
     bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
-    wide *= plain
+    wide *= plain * (1.0 if wide_measured else wide_reached_of(facts.machine))
     older = step.torch is not None and version_of(step.torch) < NO_TF32
     if (older if step.tf32 is None else step.tf32) and known.capability >= (8, 0):
         wide = max(wide, tensor * narrow / TF32)
