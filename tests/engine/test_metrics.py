@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import t
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
 from engine.metrics import bootstrap
@@ -110,6 +111,15 @@ def test_an_interval_is_as_wide_as_95_percent_of_a_normal_distribution() -> None
     span = gained_of([0] * 400, [0, 1] * 200, [0] * 400, 1)["accuracy"]
     error = (0.5 * 0.5 / 400) ** 0.5
     assert (span["low"], span["high"]) == pytest.approx((0.5 - 1.96 * error, 0.5 + 1.96 * error), abs=0.003)
+
+
+def test_an_interval_of_few_rows_is_that_of_students_t() -> None:
+    """Of normal numbers the interval of their mean is known."""
+    numbers = np.random.default_rng(2).normal(0, 1, 8)
+    first, last = Answers([0] * 8, [0.0] * 8), Answers([0] * 8, numbers.tolist())
+    span = bootstrap.gain(TWO, [0] * 8, first, last, 1)["loss"]
+    wide = 2 * t.ppf(0.975, 7) * numbers.std(ddof=1) / 8**0.5
+    assert span["high"] - span["low"] == pytest.approx(wide, rel=0.1), "by percentiles alone it is a quarter narrower"
 
 
 def test_no_difference_is_exactly_zero() -> None:
