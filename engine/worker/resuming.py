@@ -1,6 +1,5 @@
 """Whether a resumed run repeats the uninterrupted one to the bit, or only nearly."""
 
-import os
 import platform
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +25,6 @@ def environment_note(train: "Encoded") -> dict[str, Any]:
         "products": products.in_use(),
         "device": device_label(),
         "tokens": digest_of(train.input_ids),
-        "host": platform.node(),
-        "pid": os.getpid(),
         "versions": versions(),
     }
 

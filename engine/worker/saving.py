@@ -77,9 +77,8 @@ class SavingTrainer(Trainer):  # type: ignore[misc]  # mypy does not read transf
         as_held = {} if hasattr(self.model, "peft_config") else {"save_original_format": False}
         self.model.save_pretrained(folder, **as_held)
         self._save_optimizer_and_scheduler(str(folder))
-        self._save_scaler(str(folder))
-        self._save_rng_state(str(folder))
-        for callback in (c for c in [*self.callback_handler.callbacks, self.control] if isinstance(c, ExportableState)):
+        self._save_scaler(str(folder))  # no random states: each step begins with its own
+        for callback in (c for c in self.callback_handler.callbacks if isinstance(c, ExportableState)):
             self.state.stateful_callbacks[type(callback).__name__] = callback.state()
         self.state.save_to_json(str(folder / "trainer_state.json"))
         (folder / "loracle.json").write_text(json.dumps(self._note | self._memory_note()))

@@ -141,6 +141,10 @@ def test_rows_that_look_odd_and_are_meant_are_read(tmp_path: Path) -> None:
         late = [user("a"), answer("") | {"tool_calls": [CALL | ids]}, {"role": "tool", "tool_call_id": "c1", "content": "7"}]
         (tmp_path / "late.jsonl").write_text(lines(CHAT, {"messages": [*late, late[-1], answer("b")]}))
         assert inspect_data({"train": str(tmp_path / "late.jsonl")})["facts"]["empty_rows"] == 0
+    for said in ('<tool_call>{"name": "look"}</tool_call>', "I look it up.\nAction: look"):  # as texts, in other data
+        spelt = [user("a"), answer(said), {"role": "tool", "content": "7"}, answer("b")]
+        (tmp_path / "spelt.jsonl").write_text(lines(CHAT, {"messages": spelt}))
+        assert inspect_data({"train": str(tmp_path / "spelt.jsonl")})["facts"]["empty_rows"] == 0
     mails = [{"from": f"{i}@x.org", "text": f"some words {i} of it", "label": "ab"[i % 2]} for i in range(60)]
     (tmp_path / "mails.json").write_text(json.dumps({"mails": mails}))
     assert inspect_data({"train": str(tmp_path / "mails.json")})["facts"]["labels"] == ["a", "b"]

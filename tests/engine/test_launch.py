@@ -128,6 +128,8 @@ def test_a_persons_own_settings_win(gpus: list[Device], monkeypatch: pytest.Monk
     monkeypatch.setenv("MALLOC_MMAP_MAX_", "5")
     found = launch.environment()
     assert (found["OMP_NUM_THREADS"], found["MALLOC_MMAP_MAX_"]) == ("7", "5")
+    monkeypatch.setenv("OMP_NUM_THREADS", "all")
+    assert launch.environment()["OMP_NUM_THREADS"] == str(usable_cores()), "torch would take every processor of the machine"
 
 
 def test_threads_look_for_one_another_for_a_moment_before_they_sleep(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,13 +141,14 @@ def test_threads_look_for_one_another_for_a_moment_before_they_sleep(gpus: list[
 
 
 def test_the_allocator_keeps_large_blocks(gpus: list[Device], monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*launch.ALLOCATOR, *launch.SETTINGS):
+    for name in (*launch.ALLOCATOR, *launch.SETTINGS, *launch.KERNELS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     found = launch.environment()
     assert found["MALLOC_MMAP_MAX_"] == "0"
     assert int(found["MALLOC_TRIM_THRESHOLD_"]) > 2**30
     assert found["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    assert all(int(found[name]) < 1024 for name in launch.KERNELS), "a run would grow by every shape that it meets"
 
 
 APART = """
@@ -218,6 +221,7 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
             called.update(options, command=command)
 
         def wait(self) -> int:
+            called["daemon"] = threading.current_thread().daemon
             waited.set()
             return 0
 
@@ -225,6 +229,8 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
     run = create(tmp_path, Plan.model_validate(PLAN), None)
     launch.launch(run, run.plan())
     assert waited.wait(10), "it would stay a zombie for as long as the app lives"
+    assert called["daemon"], "whoever started it may leave before it"
+    assert called["env"] == launch.environment()
     assert called["start_new_session"] is True
     assert called["cwd"] == run.path
     assert called["command"][1:] == ["-P", "-m", "engine.worker", str(run.path)]
@@ -318,6 +324,7 @@ def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
     in_bits = plan.model_copy(update={"optimizer": "adamw_8bit"})
     with launch.Waiting(plan) as waiting:
         assert waiting.serves(plan)
+        assert psutil.Process(waiting.pid).environ()["USE_HUB_KERNELS"] == "0"
         assert not waiting.take(run, in_bits), "its libraries look for no bitsandbytes any more"
         with monkeypatch.context() as later:
             later.setattr(launch, "freest_device", lambda: {"CUDA_VISIBLE_DEVICES": "another"})

@@ -322,9 +322,9 @@ def test_a_run_has_no_text_on_two_sides(tmp_path: Path) -> None:
 
 def test_training_rows_that_are_also_held_out_are_left_out_of_training(tmp_path: Path) -> None:
     train = write(tmp_path, "train.csv", many(200))
-    held_out = write(tmp_path, "test.csv", many(50))
+    held_out = write(tmp_path, "test.csv", rows_of([*zip(many(50).texts, many(50).labels, strict=True), ("", "label 0")]))
     parts = split(choice(train, eval=held_out))
-    assert len(parts.held_out) == 50
+    assert (len(parts.held_out), parts.counts["eval_empty"]) == (50, 1)
     assert parts.counts["overlap"] == 50
     assert len(parts.train) + len(parts.validation) == 150
 

@@ -270,7 +270,7 @@ def test_a_file_that_may_not_grow_is_a_sentence_and_leaves_sound_checkpoints(
     assert weights(run) == weights(undisturbed("full"))
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth", "trainer_state.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.pt", "scheduler.pt", "trainer_state.json"])
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.999])
 def test_a_truncated_file_of_the_newest_checkpoint_costs_only_the_steps_since_the_one_before(
     undisturbed: Callable[[str], RunDirectory], tmp_path: Path, name: str, part: float

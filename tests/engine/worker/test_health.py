@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
+from engine import checkpoints
 from engine.events import EventWriter
 from engine.findings import Finding, judge_rate
 from engine.rundir import RunDirectory
 from engine.worker.health import Health, Step, replay
 from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
+from recommender.errors import TrainingFailed
 from recommender.plan import Plan
 from tests.engine.worker.inside import work
 
@@ -347,6 +349,20 @@ def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
     events.close()
     assert watch.health.given == 1.794
     assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, True, False, True]
+
+
+def test_of_a_run_that_is_ended_the_best_weights_are_named_and_not_the_last(
+    tiny: Path, make_plan: MakePlan, begin: Here
+) -> None:
+    run = begin(make_plan(tiny))
+    (last := run.checkpoints / "step-24").mkdir()
+    (last / "trainer_state.json").write_text('{"best_global_step": 16}')
+    checkpoints.seal(last)
+    events = EventWriter(run.events)
+    with pytest.raises(TrainingFailed) as failed:
+        Watch(run, Health(run.plan()), Narrator(events)).say(Finding("diverging", "It diverges.", setting="seed=2", stop=True))
+    events.close()
+    assert f"of step 16, are kept in {run.checkpoints / 'step-16'}." in (failed.value.cure or "")
 
 
 def test_a_pilots_own_run_is_not_told_to_try_a_pilot(tmp_path: Path) -> None:

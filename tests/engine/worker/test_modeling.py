@@ -138,7 +138,7 @@ def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_
     def nothing(*_: object) -> None: ...
 
     state = SimpleNamespace(stateful_callbacks={}, save_to_json=nothing)
-    beside = dict.fromkeys(("_save_optimizer_and_scheduler", "_save_scaler", "_save_rng_state"), nothing)
+    beside = dict.fromkeys(("_save_optimizer_and_scheduler", "_save_scaler"), nothing)
     trainer: Any = SimpleNamespace(model=built(make_plan(folder)).model, state=state, control=None, _note={}, **beside)
     trainer.callback_handler, trainer._memory_note = SimpleNamespace(callbacks=[]), dict
     SavingTrainer._write(trainer, tmp_path / "step-1")

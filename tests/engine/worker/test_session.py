@@ -27,6 +27,7 @@ from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer
 from engine.worker.training import suggested_rate
+from engine.worker.watch import Watch
 from recommender.decide import recommend
 from recommender.errors import InputError, TrainingFailed
 from recommender.facts import Device, Facts, Machine, Measured
@@ -170,8 +171,11 @@ def test_the_best_weights_are_saved_and_not_loaded_beside_the_memory_of_the_step
 
 def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
     plan = make_plan(tiny, learning_rate=1e-12, early_stopping=True, patience=2, evaluations=10)
-    report = run_here(plan).report() or {}
+    run = run_here(plan)
+    report = run.report() or {}
     assert report["stopped_early"]
+    (begun,) = events(run, "run")
+    assert (begun["stops_early"], begun["evaluations"], begun["checkpoints"]) == (True, 10, 10), "by which what is left is told"
     assert report["steps"] < report["total_steps"]
 
 
@@ -189,10 +193,14 @@ def test_class_weights_and_smoothing_train_and_what_was_said_beforehand_is_kept(
 ) -> None:
     said = {"memory": 123_456_789, "seconds": 77.0, "step": 0.5, "available": 9 * 10**9}
     monkeypatch.setattr(session, "_expected", lambda run, plan: said)
-    run = run_here(make_plan(tiny, class_weights=True, label_smoothing=0.1, epochs=0.5))
+    run = run_here(make_plan(tiny, class_weights=True, label_smoothing=0.1, epochs=0.5, max_length=12))
     report = run.report() or {}
     assert report["steps"] == 6
+    told = [w for w in events(run, "warning") if w["code"] == "rows_cut"]
+    assert [w["facts"]["use"] for w in told] == ["train", "validation", "held_out"], "nothing is cut in silence"
+    assert {w["text"] for w in told} <= set(report["warnings"])
     (begun,), (tried,) = events(run, "run"), events(run, "preflight")
+    assert begun["stops_early"] is False
     assert [begun[k] for k in ("predicted_memory", "predicted_seconds", "memory_available")] == [123_456_789, 77.0, 9 * 10**9]
     assert tried["predicted"] == report["memory"]["predicted"] == 123_456_789
     assert (report["seconds"]["predicted"], report["step"]["predicted"]) == (77.0, 0.5)
@@ -348,6 +356,14 @@ def test_stopping_again_and_again_changes_nothing(
             run.ask("stop")  # while that step ends, so that the next one is the last
         return write(self, kind, **fields)
 
+    begins: list[int] = []
+    look = Watch.begin
+
+    def looking(self: Watch, step: int) -> None:
+        begins.append(step)
+        look(self, step)
+
+    monkeypatch.setattr(Watch, "begin", looking)
     monkeypatch.setattr(EventWriter, "write", watching)
     for _ in range(3):
         assert run.report() is None
@@ -355,6 +371,7 @@ def test_stopping_again_and_again_changes_nothing(
         run_here(plan, again=run)
     assert weights(run) == weights(finished("full"))
     assert [e["resumed_from"] for e in events(run, "run")] == [None, 3, 11]
+    assert begins == [0, 3, 11], "from where the health watch knows what was shown and told before"
     assert run.state().losses == finished("full").state().losses
 
 
