@@ -67,7 +67,7 @@ def merge(run: RunDirectory, target: Path, say: Say) -> dict[str, Any]:
     say("load")
     tokenizer, task = export.tokenizer_and_task(run, found["facts"]["family"])
     rows = _rows(plan, found["facts"]["family"], tokenizer)
-    in_bits = _outputs(export.load(run, task, base).eval(), rows, task) if plan.method == "qlora" else None
+    in_bits = _in_4_bit(run, task, base, rows) if plan.method == "qlora" else None
     give_back()
     # In fp32 throughout, and rounded once to the type that the base is stored in: added to 16-bit weights, what an adapter has
     # learned would be rounded twice, and a comparison of two 16-bit passes could not tell a mistake from their noise.
@@ -184,6 +184,17 @@ def _adapted(run: RunDirectory, task: Task, base: str) -> Any:
     if (run.model / "generation_config.json").is_file():  # where answers end, as it was learned
         model.generation_config = transformers.GenerationConfig.from_pretrained(run.model)
     return PeftModel.from_pretrained(model, str(run.model)).eval()
+
+
+def _in_4_bit(run: RunDirectory, task: Task, base: str, rows: Sequence[list[int]]) -> list[torch.Tensor] | None:
+    """What the model that was trained and scored computes; `None` where the GPU has no room for it, as beside another run: the
+    merge itself needs none."""
+    try:
+        return _outputs(export.load(run, task, base).eval(), rows, task)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 def _outputs(model: Any, rows: Sequence[list[int]], task: Task) -> list[torch.Tensor]:

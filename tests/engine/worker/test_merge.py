@@ -15,7 +15,7 @@ from engine.events import EventWriter
 from engine.files import read_json
 from engine.loading import split
 from engine.rundir import RunDirectory
-from engine.worker import merge
+from engine.worker import export, merge
 from engine.worker.budget import TokenBudget
 from engine.worker.modeling import load_config, load_tokenizer
 from engine.worker.scoring import Reader
@@ -67,6 +67,20 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     assert "library_name: transformers" in card
     assert ("4 bit" in card) == (method == "qlora")
     assert not [p.name for p in tmp_path.iterdir() if p.name != "whole"]
+
+
+def test_a_gpu_full_of_another_run_keeps_no_4_bit_adapter_from_its_merge(
+    finished: Callable[[str], RunDirectory], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = finished("qlora")
+
+    def full(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(export, "load", full)
+    facts = merged(run, tmp_path / "whole")
+    assert facts["alike"] == [facts["rows"]] * 2
+    assert "4-bit" not in merged_words(facts), "nothing was compared with it"
 
 
 FAMILIES: dict[str, Family] = {
