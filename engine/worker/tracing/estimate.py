@@ -49,8 +49,8 @@ EFFICIENT = 0.45
 HOOKS = 1.8
 """Of the host's work on the forward pass, what checkpointing takes beside doing it again: what is saved goes through Python,
 there and back (1.5 for a BERT and 2.2 for a Llama of next to nothing, on a CPU)."""
-HOOKED = (5, 0)
-"""The first transformers that checkpoints so. Before, it did it reentrant, which has no hooks."""
+HOOKED = {"transformers": (5, 0), "torch": (2, 4)}
+"""The first transformers that checkpoints so, and a torch that it does not run without; before, it did it reentrant."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
 
@@ -320,7 +320,8 @@ def _speed(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     major = known.capability[0]
     either = step.attention is None and not own_step(step) and major in AMPERES
     flash, efficient = (1.0, 1.0) if either else (AMPERES.get(major, 1.0), EFFICIENT)
-    reentrant = step.transformers is not None and version_of(step.transformers) < HOOKED
+    told = ((getattr(step, name), first) for name, first in HOOKED.items())
+    reentrant = any(version is not None and version_of(version) < first for version, first in told)
     hooks = HOOKS if step.checkpointed and not reentrant else 0.0
     return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, hooks=hooks), measured
 
