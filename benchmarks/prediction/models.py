@@ -211,4 +211,5 @@ GEMMA_2B_UNTIED = GEMMA_7B_UNTIED | {
     "hidden_size": 2048, "intermediate_size": 16384, "num_hidden_layers": 18, "num_attention_heads": 8, "num_key_value_heads": 1,
 }  # fmt: skip
 PHI_2 = PHI_15 | {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "partial_rotary_factor": 0.4}
+PHI_2_OF_LITGPT = PHI_2 | {"hidden_act": "gelu_pytorch_tanh", "resid_pdrop": 0.0}
 OPEN_LLAMA_3B = LLAMA2_7B | {"hidden_size": 3200, "intermediate_size": 8640, "num_hidden_layers": 26}
