@@ -10,8 +10,9 @@ from engine.prediction.stream import Segment, peaks
 from engine.worker import products
 from engine.worker.budget import is_out_of_memory
 from engine.worker.tracing.candidate import UNTRACEABLE, CandidateStep
-from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED, parts_by_phase
+from engine.worker.tracing.estimate import ALLOCATED, FITTING, RESERVED
 from engine.worker.tracing.own import HEADS
+from engine.worker.tracing.predicted import parts_by_phase
 from engine.worker.tracing.steps import card_of, learned_share
 from engine.worker.tracing.timed import wait_for_quiet
 from recommender.facts import Facts

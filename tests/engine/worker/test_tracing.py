@@ -18,6 +18,7 @@ from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
 from engine.worker import products
 from engine.worker.tracing import kernels, plain, pretend, scratch, shapes, spans, steps, timed, work
+from engine.worker.tracing.choices import FEW
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
@@ -26,7 +27,7 @@ from engine.worker.tracing.operations import once
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.steps import own_step, traced
 from engine.worker.tracing.timed import Calls
-from engine.worker.tracing.trace import trace
+from engine.worker.tracing.trace import Traced, trace
 from engine.worker.tracing.truth import CPU, by_phase, measured, predicted, watched
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Machine
@@ -424,9 +425,17 @@ def test_a_fused_loss_may_be_either_where_nobody_says_which() -> None:
     assert copied["high"] - copied["low"] < 0.2 * (logits["high"] - logits["low"])
 
 
-def test_where_nobody_says_two_things_the_least_is_that_of_both_together() -> None:
-    """Each alone saves the same bytes, added up more than there are: T5's LoRA was told to take 0.4 to 18 GB."""
-    step = step_of(length=256, gradient_checkpointing=None, base_dtype=None).model_dump(exclude_none=True)
+def test_where_nobody_says_two_things_the_ends_are_those_of_both_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each alone saves the same bytes, added up more than there are: T5's LoRA was told to take 0.4 to 18 GB. What
+    took more there took 23 GB together, 21 added up. Which does what is seen in a few layers."""
+    step = step_of(method="lora", length=256, transformers="5.8").model_dump(exclude_none=True)
+    depths: list[int] = []
+
+    def counted(build: Any, card: Card, **given: Any) -> Traced:
+        depths.append((found := trace(build, card, **given)).layers)
+        return found
+
+    monkeypatch.setattr(steps, "trace", counted)
 
     def told(**more: Any) -> dict[str, int]:
         machine = {"backend": "cuda", "devices": [{"name": "A100"}]}
@@ -434,7 +443,14 @@ def test_where_nobody_says_two_things_the_least_is_that_of_both_together() -> No
         found: dict[str, int] = estimate(Facts.model_validate(facts))["allocated"]
         return found
 
-    assert told()["low"] == pytest.approx(told(gradient_checkpointing="layer", base_dtype="bfloat16")["low"], rel=0.02)
+    unsaid = ("gradient_checkpointing", "outputs_held", "lora_dropout", "adapter_dtype")
+    either = told(**dict.fromkeys(unsaid))
+    counts = [depths.count(n) for n in (FEW, *SHALLOW)]
+    least = told(gradient_checkpointing="layer", adapter_dtype="bfloat16")
+    most = told(lora_dropout=0.05, outputs_held=True, outputs_rebound=True, use_cache=True)
+    assert either["low"] == pytest.approx(least["low"], rel=0.02)
+    assert either["high"] == pytest.approx(most["high"], rel=0.001)
+    assert counts == [6, 3, 3], "the step and five questions, and the step with the least and the most of all"
 
 
 def test_the_least_is_that_of_an_allocator_that_leaves_nothing_over_and_of_older_workspaces() -> None:

@@ -1,0 +1,145 @@
+"""One step, every choice known: what it takes on a device, and how long."""
+
+from typing import Any
+
+from engine.prediction.allocator import Allocator, Heap, Unpooled
+from engine.prediction.cards import known_of, reached_of, wide_reached_of
+from engine.prediction.configured import mixes
+from engine.prediction.divided import computed, divided
+from engine.prediction.experts import are_maps, experts_of, one_by_one
+from engine.prediction.stream import PHASES, Segment, peaks, phase_of
+from engine.worker.tracing import models, spans, work
+from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.steps import at_depth, learned_share, own_step, traced
+from recommender.device_speed import device_flops, with_least_power
+from recommender.errors import InputError, Refused
+from recommender.facts import Facts
+from recommender.step import TrainingStep, version_of
+
+EFFICIENCY = (0.55, 0.75, 0.75)
+"""Of published peaks that a step reaches: products in 16 bit, in fp32 (which need no tensor cores), bandwidth."""
+TF32 = 2
+"""Times as fast as products in TF32 are those in 16 bit, on every card that knows both (data sheets of Ampere to Blackwell)."""
+NO_TF32 = (1, 12)
+"""The first torch that computes products of fp32 in fp32 where nobody says a word."""
+AMPERES = {9: 0.5, 10: 0.25}
+"""Of what the instructions of Hopper and of Blackwell's data centre cards multiply in a clock, what Ampere's do: in these are
+written flash attention 2 and the memory-efficient kernel, cuDNN's attention in their own (pytorch/benchmark, pull request 2296:
+300 Tflop/s of an H100's 989 forward, and 430)."""
+EFFICIENT = 0.45
+"""Of flash attention's speed, what the memory-efficient kernel has forward and backward (Dao-AILab/flash-attention, issue 416:
+0.33 to 0.59 for 64 and 128 values a head)."""
+HOOKS = 1.8
+"""Of the host's work on the forward pass, what checkpointing takes beside doing it again: what is saved goes through Python,
+there and back (1.5 for a BERT and 2.2 for a Llama of next to nothing, on a CPU)."""
+HOOKED = {"transformers": (5, 0), "torch": (2, 4)}
+"""The first transformers that checkpoints so, and a torch that it does not run without; before, it did it reentrant."""
+TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
+"""Interval of the step time, where the device was measured and where its figures are published ones."""
+
+
+class Predicted:
+    """One step, every choice known."""
+
+    def __init__(self, segments: list[Segment], seconds: dict[str, float], pool: Allocator | Unpooled) -> None:
+        found = peaks(segments, pool)
+        self.segments = segments
+        by_phase = {name: int(phase["allocated"]) for name, phase in found["phases"].items()}
+        self.phases = {
+            phase: max((size for name, size in by_phase.items() if phase_of(name) == phase), default=0) for phase in PHASES
+        }
+        self.allocated = max(by_phase.values())
+        self.reserved = max(int(phase["reserved"]) for phase in found["phases"].values())
+        self.parts, self.parts_by_phase = found["parts"], parts_by_phase(found)
+        self.seconds = seconds
+
+    def as_in(self, phases: dict[str, int]) -> None:
+        """Take what each phase holds in another version of transformers; what that changes are logits."""
+        change = max(phases.values()) - max(self.phases.values())
+        self.allocated, self.reserved = self.allocated + change, self.reserved + change
+        by_phase = ((self.parts_by_phase[phase], phases[phase] - self.phases[phase]) for phase in self.parts_by_phase)
+        for parts, more in ((self.parts, change), *by_phase):
+            parts["logits"] = max(parts.get("logits", 0) + more, 0)
+        self.phases = phases
+
+
+def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
+    """Where the memory is at the peak of each phase, in bytes by what it is."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, phase in told["phases"].items():
+        if phase_of(name) in PHASES and phase["allocated"] > found.get(phase_of(name), {"allocated": 0})["allocated"]:
+            found[phase_of(name)] = phase
+    return {name: found[name]["parts"] for name in PHASES if name in found}
+
+
+def stream_of(step: TrainingStep, card: Card, facts: Facts, layers: int | None = None) -> tuple[list[Segment], float, float]:
+    """What the step allocates on a device, and what `at_depth` tells beside; nothing beside of a model with so many `layers`."""
+    content, (speed, _) = facts.model.config or {}, speed_of(facts, step)
+    try:
+        if layers is None:
+            segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
+        else:
+            segments, busy, count = traced(content, computed(step), card, layers, learned_share(facts)).segments, 0.0, 0.0
+        text = models.config_of(content).get_text_config()
+        if are_maps(text, step) and not own_step(step):
+            segments = one_by_one(segments, step, *experts_of(text))
+        segments = divided(segments, step, layers or models.depth_of(text), table_of(text))
+    except (Refused, InputError):
+        raise
+    except Exception as error:  # whatever a model's code raises on tensors without content
+        if "scalar type" in str(error) or "same dtype" in str(error):
+            raise InputError(mixes(step.base_dtype)) from error
+        said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
+        raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
+    return segments, busy, count
+
+
+def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | None = None) -> Predicted:
+    """The step on that device; with `layers` of a model that has so many.
+
+    Raises:
+        Refused, InputError: this model cannot take it.
+    """
+    (segments, busy, count), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
+    whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
+    low, high = TIME[measured]
+    high *= 1 if measured else with_least_power(facts.machine)
+    kept = Heap() if own_step(step) else Unpooled()
+    pool = Allocator(expandable=bool(step.expandable_segments)) if card.kind == "cuda" else kept
+    found = Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, pool)
+    for phases in spans.of_versions(found.phases, step, facts.model.config or {}) if step.transformers else ():
+        found.as_in(phases)
+    return found
+
+
+def table_of(text: Any) -> int:
+    """Numbers in the embedding of words."""
+    return int(getattr(text, "vocab_size", 0)) * int(getattr(text, "hidden_size", 0))
+
+
+def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
+    """Operations and bytes a second, and whether the precision that the step computes in was measured on this device."""
+    computed_in = step.autocast or step.base_dtype
+    narrow, half_measured = device_flops(facts.machine, facts, "fp16-mixed" if computed_in == "float16" else "bf16-mixed")
+    wide, wide_measured = device_flops(facts.machine, facts, "fp32")
+    measured = wide_measured if computed_in == "float32" else half_measured
+    if facts.machine.device is None and facts.machine.backend == "cpu":
+        narrow = narrow if half_measured else wide  # with hardware for it faster, without it slower
+        return work.Speed(0.8 * narrow, 0.8 * wide, facts.measured.bandwidth or 10e9, launch=8e-6), measured
+    known, _ = known_of(facts.machine)
+    if computed_in == "bfloat16" and known.capability < (8, 0) and not half_measured:
+        narrow = wide  # their tensor cores know fp16 only
+    tensor, plain, traffic = EFFICIENCY
+    narrow = narrow if half_measured else reached_of(facts.machine) * narrow
+    bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
+    wide *= plain * (1.0 if wide_measured else wide_reached_of(facts.machine))
+    older = step.torch is not None and version_of(step.torch) < NO_TF32
+    if (older if step.tf32 is None else step.tf32) and known.capability >= (8, 0):
+        wide = max(wide, tensor * narrow / TF32)
+    major = known.capability[0]
+    either = step.attention is None and not own_step(step) and major in AMPERES
+    flash, efficient = (1.0, 1.0) if either else (AMPERES.get(major, 1.0), EFFICIENT)
+    told = ((getattr(step, name), first) for name, first in HOOKED.items())
+    reentrant = any(version is not None and version_of(version) < first for version, first in told)
+    hooks = HOOKS if step.checkpointed and not reentrant else 0.0
+    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, hooks=hooks), measured
