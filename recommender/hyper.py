@@ -173,6 +173,11 @@ def supports_bf16(machine: Machine) -> bool:
     return capability >= (8, 0)
 
 
+UNTOLD = 1 / 32
+"""Of tokens that are estimated, how many more there may be: templates write lists of tools in 2.4% more than told. Where all
+conversations are about as long, all would lose the end of their answers to a length that is one token short."""
+
+
 def max_length_of(shape: Shape, data: DataFacts) -> int:
     """The 95th percentile of the texts (99th where text is generated), rounded up to 8, within the model's limit."""
     if data.task == "continued_pretraining":
@@ -185,6 +190,8 @@ def max_length_of(shape: Shape, data: DataFacts) -> int:
     longest = data.tokens_max or wanted
     if longest <= min(shape.positions, UNKNOWN_LENGTH):
         wanted = longest  # cutting nobody is free where the longest text is short
+    if data.tokens_origin == "estimated":
+        wanted = math.ceil(wanted * (1 + UNTOLD))
     return rounded_length(wanted, shape)
 
 
