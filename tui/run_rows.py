@@ -33,6 +33,8 @@ class RunRow:
     method: str
     metric: str
     score: float | None
+    held_out: bool
+    """Whether that is the score on held-out rows; else it is the best on validation rows, by which checkpoints are chosen."""
     started: float | None
 
 
@@ -100,7 +102,8 @@ class RunList:
             return None
         state = settle(run, known.state, partial(self._read, run))
         started = state.started if state.started is not None else _begun(run)
-        return RunRow(run, state.status, known.method, known.metric, best_score(state, known.metric), started)
+        score, held_out = best_score(state, known.metric)
+        return RunRow(run, state.status, known.method, known.metric, score, held_out, started)
 
     def _read(self, run: "RunDirectory") -> _Known | None:
         from engine.events import EventTail
@@ -137,7 +140,7 @@ def _method_and_metric(run: "RunDirectory") -> tuple[str, str]:
 
 
 def _unread(run: "RunDirectory") -> RunRow:
-    return RunRow(run, "", "", "", None, _begun(run))
+    return RunRow(run, "", "", "", None, False, _begun(run))
 
 
 def _begun(run: "RunDirectory") -> float | None:
@@ -150,13 +153,13 @@ def _begun(run: "RunDirectory") -> float | None:
         return None
 
 
-def best_score(state: "RunState", metric: str) -> float | None:
-    """The held-out score after training, else the best validation score so far."""
+def best_score(state: "RunState", metric: str) -> tuple[float | None, bool]:
+    """The score on held-out rows after training, else the best on validation rows so far; and which it is."""
     after = state.scores("after")
     if after is not None and metric in after:
-        return after[metric]
+        return after[metric], True
     scores = [e.metrics[metric] for e in state.evaluations if e.split == "validation" and metric in e.metrics]
     if not scores:
-        return None
+        return None, False
     measure = MEASURES.get(metric)
-    return max(scores) if measure is None or measure.higher_is_better else min(scores)
+    return max(scores) if measure is None or measure.higher_is_better else min(scores), False

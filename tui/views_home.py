@@ -53,6 +53,6 @@ def _told(row: "RunRow") -> tuple[str, ...]:
     if not row.status:
         return sign("…"), "", "", seconds_ago(row.started)
     name = SHORT.get(row.metric, judged.words(row.metric))
-    score = f"{name} {metric(row.score)}" if row.score is not None else metric(None)
+    score = f"{name} {'' if row.held_out else '~'}{metric(row.score)}" if row.score is not None else metric(None)
     method = NAMES.get(row.method, _("unreadable"))
     return tuple(map(one_line, (status_with_sign(row.status), method, score, seconds_ago(row.started))))
