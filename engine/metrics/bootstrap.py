@@ -63,13 +63,12 @@ def gain(kind: Kind, truth: Sequence[Any], before: Answers, after: Answers, seed
         for name in start.keys() & end.keys():
             differences.setdefault(name, []).append(end[name] - start[name])
     first, last = kind.summary(truth, before), kind.summary(truth, after)
-    units = _units(truth, after)
+    units = _units(truth, after.groups)
     found = {}
     for name in (n for n in kind.measures if n in differences):
         span = _interval(np.concatenate(differences[name]), units)
-        if span["low"] == span["high"] != 0 and kind.measures[name].points:  # all rows alike: no draw of them can differ
-            least, most = max(last[name] - UNSEEN / units, 0.0), min(last[name] + UNSEEN / units, 1.0)
-            span = {"low": least - first[name], "high": most - first[name]}
+        if kind.measures[name].points:
+            span = _with_room(span, last[name], units, less=first[name])
         found[name] = {"gain": last[name] - first[name], **span}
     return found
 
@@ -86,9 +85,10 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
     common = [m for m in kind.measures if all(m in s for each in single.values() for s in each)]
     found = {name: {m: _mean([s[m] for s in each]) for m in common} for name, each in single.items()}
     parts: dict[str, dict[str, list[Floats]]] = {name: {m: [] for m in common} for name in answers}
-    known = next(iter(answers.values()))[0]
-    units = _units(truth, known)
-    for drawn in _draws(len(truth), 0, known.groups):
+    # Runs of earlier versions know of none.
+    groups = next((one.groups for each in answers.values() for one in each if one.groups is not None), None)
+    units = _units(truth, groups)
+    for drawn in _draws(len(truth), 0, groups):
         for name, each in judged.items():
             scores = [one.metrics(drawn) for one in each]
             for m in common:
@@ -99,10 +99,14 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
 
     def told(name: str, m: str) -> dict[str, Any]:
         by_seed = [s[m] for s in single[name]]
+        alone = _interval(samples[name][m], units)
         apart = _interval(samples[name][m] - samples[best][m], units)
+        if kind.measures[m].points:
+            alone = _with_room(alone, found[name][m], units)
+            apart = _with_room(apart, found[name][m], units, less=found[best][m])
         return {
             "mean": found[name][m],
-            **_interval(samples[name][m], units),
+            **alone,
             "by_seed": by_seed,
             "sd": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
             "difference": {"mean": found[name][m] - found[best][m], **apart},
@@ -126,9 +130,9 @@ def _weighted(drawn: Floats, values: Floats, weights: Floats) -> Floats:
     return found
 
 
-def _units(truth: Sequence[Any], answers: Answers) -> int:
+def _units(truth: Sequence[Any], groups: Sequence[int] | None) -> int:
     """What is drawn: rows, or groups of them."""
-    return len(truth) if answers.groups is None else max(answers.groups) + 1
+    return len(truth) if groups is None else max(groups) + 1
 
 
 def _interval(values: Floats, units: int) -> dict[str, float]:
@@ -140,6 +144,15 @@ def _interval(values: Floats, units: int) -> dict[str, float]:
     freedom = max(units - 1, 1)
     tail = float(ndtr(stdtrit(freedom, 0.025) * math.sqrt(units / freedom)))
     return {"low": float(np.nanquantile(values, tail)), "high": float(np.nanquantile(values, 1 - tail))}
+
+
+def _with_room(span: dict[str, float], share: float, units: int, less: float | None = None) -> dict[str, float]:
+    """The interval of a share, or of what it is more than `less`; where all rows are alike, so that no draw of them can differ,
+    with room for others that are not. Two shares that are the same stay so."""
+    if span["low"] != span["high"] or share == less:
+        return span
+    least, most = max(share - UNSEEN / units, 0.0), min(share + UNSEEN / units, 1.0)
+    return {"low": least - (less or 0.0), "high": most - (less or 0.0)}
 
 
 def _mean(values: Sequence[float]) -> float:

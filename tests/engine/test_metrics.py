@@ -95,6 +95,9 @@ def test_rows_that_stand_or_fall_together_are_drawn_together() -> None:
         for wanted, a, b in ((truth, one, two), (truth * 3, one3, two3))
     ]
     assert shown[1]["difference"] == pytest.approx(shown[0]["difference"])
+    old, new = Answers(one3.predicted, one3.losses), two3  # the first by a version that knew of no groups
+    mixed = bootstrap.side_by_side(TWO, truth * 3, {"full": [old], "lora": [new]}, "loss")["methods"]["lora"]["accuracy"]
+    assert mixed["difference"] == pytest.approx(shown[0]["difference"])
     assert bootstrap.mean_gap(one3, two3) == pytest.approx(bootstrap.mean_gap(one, two))
     many = next(bootstrap._draws(20_000, 0, [n % 10 for n in range(20_000)]))
     assert many.size <= bootstrap.AT_ONCE, "a gigabyte where few groups have many rows"
@@ -232,6 +235,10 @@ def test_rows_that_are_all_right_leave_room_for_others_that_are_not() -> None:
     """As of DPO's first scores, which are even for every pair."""
     found = bootstrap.gain(TWO, [0] * 30, Answers([1] * 30, None), Answers([0] * 30, None), 1)["accuracy"]
     assert found == pytest.approx({"gain": 1.0, "low": 0.9, "high": 1.0})
+    both = {"lora": [Answers([0] * 30, None)], "full": [Answers([0] * 30, None)], "qlora": [Answers([1] * 30, None)]}
+    told = {name: each["accuracy"] for name, each in bootstrap.side_by_side(TWO, [0] * 30, both, "accuracy")["methods"].items()}
+    assert [[told[n][end] for end in ("low", "high")] for n in both] == [[0.9, 1.0], [0.9, 1.0], [0.0, pytest.approx(0.1)]]
+    assert [[told[n]["difference"][e] for e in ("low", "high")] for n in both] == [[0, 0], [0, 0], [-1.0, pytest.approx(-0.9)]]
 
 
 def test_models_are_compared_by_the_answers_that_all_of_them_wrote() -> None:
