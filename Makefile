@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 RUNS ?= runs
+CARD_TESTS ?= -m "not faults"
 
-.PHONY: demo demo-chat test suite test-faults lint types app clean
+.PHONY: demo demo-chat test suite test-faults test-card lint types app clean
 
 demo: $(INSTALLED)  ## the main job on the embedded demo: recommend, train, report; no model hub
 	$(BIN)/loracle --auto --model demo --data examples/support-train.csv --eval examples/support-heldout.csv --runs $(RUNS)
@@ -27,6 +28,9 @@ suite: $(INSTALLED)
 
 test-faults: $(INSTALLED)  ## long fault matrices, and other examples of what holds for any
 	$(BIN)/pytest -m "faults or hypothesis" --hypothesis-profile=chance
+
+test-card: $(INSTALLED)  ## CUDA's branches without a GPU: runs on a pretended card, of which a C++ compiler is needed; all with CARD_TESTS=
+	$(BIN)/python -m pytest -p tests.engine.worker.card.plugin $(CARD_TESTS) tests/engine/worker/card
 
 lint: types
 	$(BIN)/ruff check .
