@@ -3,6 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
+SHORT = 20
+"""Characters below which an answer may stand in what a template writes of its own, too."""
+
 
 def is_said(message: dict[str, Any], text: str) -> bool:
     """Whether that text has the last word of what is said: templates may leave thoughts out, and some everything that is no

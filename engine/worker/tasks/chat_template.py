@@ -10,7 +10,7 @@ from typing import Any, Literal
 from engine.examples.turns import THOUGHTS, WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
-from engine.worker.tasks.answers import name_of, says_calls, unlike
+from engine.worker.tasks.answers import SHORT, name_of, says_calls, unlike
 from recommender.errors import InputError
 
 _WORD = re.compile(r"\w+")
@@ -163,7 +163,11 @@ def as_spoken(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str) -
     known = list(messages)
     beside = [i for i, message in enumerate(known) if message.get("tool_calls") and message["content"].strip()]
     whole = written(tokenizer, known, tools, where) if beside else ""
+    texts = _texts(messages)
     for i in beside:
+        words = known[i]["content"].strip()
+        if len(words) >= SHORT and whole.count(words) >= texts.count(words):
+            continue  # all that say so are there
         bare = [*known[:i], known[i] | {"content": ""}, *known[i + 1 :]]
         known = bare if written(tokenizer, bare, tools, where) == whole else known
     return known
@@ -192,11 +196,15 @@ def leaves_out(tokenizer: Any, messages: list[Any], tools: Any, whole: str, wher
         InputError: the template does not take the conversation.
     """
     thought = thought_of(messages[at])
-    texts = (f"{m.get(THOUGHTS[0]) or ''}\n{m['content']}" for m in messages)
-    if thought not in whole or whole.count(thought) >= sum(text.count(thought) for text in texts):
+    if thought not in whole or whole.count(thought) >= _texts(messages).count(thought):
         return thought not in whole
     other = {name: said.replace(thought, unlike(thought)) for name in ("content", *THOUGHTS) if (said := messages[at].get(name))}
     return written(tokenizer, [*messages[:at], messages[at] | other, *messages[at + 1 :]], tools, where) == whole
+
+
+def _texts(messages: Sequence[Any]) -> str:
+    """What is said and thought."""
+    return "\n".join(f"{m.get(THOUGHTS[0]) or ''}\n{m['content']}" for m in messages)
 
 
 def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:

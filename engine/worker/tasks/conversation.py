@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from engine.examples.turns import is_answer, thought_of
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.answers import (
+    SHORT,
     by_its_words,
     closed,
     end_of_turn,
@@ -36,9 +37,6 @@ from engine.worker.tasks.chat_template import (
     written,
 )
 from recommender.errors import InputError
-
-_SHORT = 20
-"""Characters below which an answer may stand in what a template writes of its own, too."""
 
 
 class Rendered(NamedTuple):
@@ -159,7 +157,7 @@ def _rewritten(
     so_far = shared_start(written(tokenizer, messages[:at], tools, where) if at else "", before)
     words = message["content"].strip()
     span = by_its_words(message, whole, after, asked=before, so_far=so_far, specials=specials)
-    if words and (span is None or len(words) < _SHORT):
+    if words and (span is None or len(words) < SHORT):
         exact = _changing(tokenizer, messages, tools, at=at, whole=whole, where=where)
         if exact is not None and (span is None or not span[0] <= exact[0] <= exact[1] <= span[1]):
             behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""

@@ -4,6 +4,7 @@ import json
 import shutil
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from tokenizers import AddedToken
@@ -210,6 +211,23 @@ def test_a_call_is_learned_where_its_words_are_left_out_and_the_tools_move_to_th
     assert learned == [["<call>weather</call><|im_end|>", *said, "<call>weather</call><|im_end|>"], said]
     assert "1 of 2 rows hold words beside a call of a tool" in task.remarks["words_left_out"]
     assert list(found.truth) == ["", "Since Monday."], "no answer is compared with words that were not learned"
+
+
+@pytest.mark.parametrize(("kept", "renderings"), [(True, 1), (False, 4)])
+def test_words_beside_calls_are_looked_for_before_conversations_are_rendered_without_them(
+    tiny_chat: Path, monkeypatch: pytest.MonkeyPatch, kept: bool, renderings: int
+) -> None:
+    """A run took twice as long to read conversations of twenty calls."""
+    words = "{{ m['content'] }}" if kept else "{% if not m['tool_calls'] %}{{ m['content'] }}{% endif %}"
+    tokenizer = with_template(tiny_chat, of(words + "{% for c in m['tool_calls'] %}{{ c['function']['name'] }}{% endfor %}", ""))
+    called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+    said = ["I look at the weather of today.", "Now at that of tomorrow.", "And at that of the day after."]
+    turns = [TALK[1], *({"role": "assistant", "content": text, "tool_calls": [called]} for text in said)]
+    turns.append({"role": "user", "content": f"Why did you say: {said[0]}"})
+    renders = Mock(wraps=chat_template.written)
+    monkeypatch.setattr(chat_template, "written", renders)
+    spoken = [m["content"] for m in chat_template.as_spoken(tokenizer, turns, None, "x")[1:4]]
+    assert (spoken, renders.call_count) == (said if kept else [""] * 3, renderings)
 
 
 def test_a_template_that_writes_no_text_but_in_parts_is_refused(tiny_chat: Path) -> None:
