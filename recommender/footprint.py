@@ -27,7 +27,7 @@ RECOMPUTED = 1.5
 CHECKPOINTS = 4
 """That are on the disk at once at most: the two newest, the best one, and one that is being written."""
 BESIDE_CHECKPOINT = 1_000_000
-"""Bytes of a checkpoint that are neither weights nor moments: schedule, random states, the course so far."""
+"""Bytes of a checkpoint that are neither weights nor moments: schedule, model card, the course so far."""
 BESIDE_WEIGHTS = 50_000_000
 """Bytes on the disk that tokenizer, card, scores and logs take beside the weights of a result."""
 BESIDE_RESULT = 1_000_000

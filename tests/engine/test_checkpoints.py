@@ -20,7 +20,6 @@ FILES = {
     "model.safetensors": 5000,
     "optimizer.pt": 9000,
     "scheduler.pt": 300,
-    "rng_state.pth": 700,
     "trainer_state.json": 400,
     "loracle.json": 120,
     "nested/part.bin": 64,

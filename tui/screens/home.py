@@ -36,7 +36,10 @@ OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "d
 class HomeScreen(LoracleScreen):
     """The list of runs. With none yet the set-up opens at once."""
 
-    ABOUT = _("All runs, newest first. A run in progress can be watched; a stopped or dead one can be resumed.")
+    ABOUT = _(
+        "All runs, newest first. A run in progress can be watched; a stopped or dead one can be resumed. ~ marks scores on "
+        "validation rows."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("n", "new", _("New run"), id="new", tooltip=_("Choose a model and data")),
         Binding("enter", "open", _("Open"), id="open", priority=True, tooltip=_("Watch the run, or see its result")),
