@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from engine.tables.table import as_text
@@ -281,11 +282,18 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
     if value in (None, []) or as_text(value).strip() in ("", "null", "[]"):
         return None
     found = _json(value) if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found):
+    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found) or not _is_json(found):
         raise fault(
             "does not hold a list of tools, each an object as chat templates expect it; write it so, or rename the column"
         )
     return found
+
+
+def _is_json(found: list[Any]) -> bool:
+    """Whether a template can write it; a parquet file may hold dates."""
+    with suppress(TypeError, ValueError, RecursionError):
+        return bool(json.dumps(found))
+    return False
 
 
 def _json(text: str) -> Any:

@@ -4,9 +4,12 @@ import json
 import os
 import random
 import stat
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from engine.inspection import cache, counting, duplicates, tokens
@@ -116,6 +119,14 @@ def test_the_tools_of_a_conversation_are_counted_as_its_template_writes_them(tmp
         )
         assert (found.tokens_max or 0) - (without.tokens_max or 0) == more
         assert found.trained_tokens == without.trained_tokens
+
+
+def test_tools_that_no_template_could_write_are_refused(tmp_path: Path) -> None:
+    talk = [{"role": "user", "content": "how is it ?"}, {"role": "assistant", "content": "fine"}]
+    tools = [{"type": "function", "function": {"name": "weather", "since": datetime(2024, 1, 1)}}]
+    pq.write_table(pa.Table.from_pylist([{"messages": talk, "tools": tools}] * 9), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"a\.parquet: row 1: column tools does not hold a list of tools"):
+        looked(str(tmp_path / "a.parquet"))
 
 
 def test_an_unknown_speaker_is_named_with_its_row(tmp_path: Path) -> None:
