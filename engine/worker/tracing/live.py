@@ -14,7 +14,7 @@ from engine.worker.tracing.shapes import flops_of, result_of
 
 aten = torch.ops.aten
 _FILLED = {"copy_", "_foreach_copy_", "zero_", "_foreach_zero_", "fill_", "normal_", "uniform_", "bernoulli_"}
-"""What only writes where it changes something."""
+"""What only writes where it changes something. (Fused optimizers may change gradients, and do where they are scaled.)"""
 Temporary = Callable[[Any, tuple[Any, ...], dict[str, Any], Any], list[int]]
 """Bytes that a kernel asks for while it runs, by operation, arguments, keywords and result."""
 _NOTHING = object()
@@ -44,7 +44,8 @@ class _Operation(NamedTuple):
 @once
 def _operation(func: Any) -> _Operation:
     name = getattr(func, "__name__", None) or str(func)
-    written = (i for i, given in enumerate(func._schema.arguments) if given.alias_info is not None and given.alias_info.is_write)
+    taken = ((i, given) for i, given in enumerate(func._schema.arguments) if given.name != "grads")
+    written = (i for i, given in taken if given.alias_info is not None and given.alias_info.is_write)
     rewrites = () if name.split(".")[0] in _FILLED else tuple(written)
     return _Operation(name, func._schema.is_mutable, rewrites, func in _ASKING, _IN_PLACE.get(func))
 

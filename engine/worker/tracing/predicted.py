@@ -26,9 +26,13 @@ AMPERES = {9: 0.5, 10: 0.25}
 """Of what the instructions of Hopper and of Blackwell's data centre cards multiply in a clock, what Ampere's do: in these are
 written flash attention 2 and the memory-efficient kernel, cuDNN's attention in their own (pytorch/benchmark, pull request 2296:
 300 Tflop/s of an H100's 989 forward, and 430)."""
+CUDNNS = (2, 11)
+"""The first torch that takes cuDNN's by itself on such cards (huggingface/transformers, pull request 48163)."""
 EFFICIENT = 0.45
 """Of flash attention's speed, what the memory-efficient kernel has forward and backward (Dao-AILab/flash-attention, issue 416:
 0.33 to 0.59 for 64 and 128 values a head)."""
+PRECISE = 3
+"""Products in TF32 that this kernel makes of one in fp32, on Ampere and later (gemm_kernel_utils.h, `OpMultiplyAddFastF32`)."""
 HOOKS = 1.8
 """Of the host's work on the forward pass, what checkpointing takes beside doing it again: what is saved goes through Python,
 there and back (1.5 for a BERT and 2.2 for a Llama of next to nothing, on a CPU)."""
@@ -137,9 +141,12 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     if (older if step.tf32 is None else step.tf32) and known.capability >= (8, 0):
         wide = max(wide, tensor * narrow / TF32)
     major = known.capability[0]
-    either = step.attention is None and not own_step(step) and major in AMPERES
-    flash, efficient = (1.0, 1.0) if either else (AMPERES.get(major, 1.0), EFFICIENT)
+    before = step.torch is not None and version_of(step.torch) < CUDNNS
+    cudnns = step.attention is None and not own_step(step) and not before and major in AMPERES
+    amperes = AMPERES.get(major, 1.0)
+    flash, efficient = (1.0, 1.0) if cudnns else (amperes, EFFICIENT)
+    precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
     told = ((getattr(step, name), first) for name, first in HOOKED.items())
     reentrant = any(version is not None and version_of(version) < first for version, first in told)
     hooks = HOOKS if step.checkpointed and not reentrant else 0.0
-    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, hooks=hooks), measured
+    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, precise=precise, hooks=hooks), measured

@@ -232,6 +232,12 @@ def _grouped_flops(a: torch.Tensor, b: torch.Tensor) -> int:
     return 2 * int(a.numel()) * int(b.shape[-1]) // (int(a.shape[0]) if a.dim() > b.dim() else 1)
 
 
+def _seen(length: int, window: Any) -> float:
+    """Tokens that one sees on average, which reaches so many back and ahead (-1: all) if anything is said about it."""
+    hidden = (max(length - 1 - reach, 0) for given in window for reach in given or () if reach >= 0)
+    return float(length - sum(n * (n + 1) for n in hidden) / (2 * length))
+
+
 def _four_bit(args: Any) -> int:
     """Rows (..., in) with a packed weight of shape (out, in), the third argument."""
     return 2 * int(args[0].numel()) * int(args[2][0])
@@ -250,9 +256,9 @@ _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
     "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": lambda args: 10 * args[1].numel() * args[2].shape[2],
-    # Of sequences end to end, (tokens, heads, width), every token sees as many as the longest sequence has.
-    "torch_attn._varlen_attn.default": lambda args: 4 * args[0].numel() * args[6],
-    "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * args[9],
+    # Of sequences end to end, (tokens, heads, width), every token sees as many as if it were of the longest sequence.
+    "torch_attn._varlen_attn.default": lambda args: 4 * args[0].numel() * _seen(args[6], args[9:10]),
+    "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * _seen(args[9], args[13:14]),
 }
 """What torch's table of arithmetic (flop_counter.py) lacks, by the operation's name: libraries register theirs when they like."""
 _CAUSAL = {
@@ -262,8 +268,6 @@ _CAUSAL = {
     "aten._scaled_dot_product_efficient_attention_backward.default": 11,
     "aten._scaled_dot_product_flash_attention_for_cpu.default": 4,
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": 7,
-    "torch_attn._varlen_attn.default": 7,
-    "torch_attn._varlen_attn_backward.default": 10,
 }
 """Where kernels are told that no token sees those after it: blocks of scores that nobody sees are passed over."""
 

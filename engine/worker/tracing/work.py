@@ -24,17 +24,20 @@ class Speed:
     flash: float = 1.0
     """Of `narrow`, what attention reaches that is one operation."""
     efficient: float = 1.0
-    """And of that torch's memory-efficient kernel, which computes in fp32 too."""
+    """And of that torch's memory-efficient kernel."""
+    precise: float = 0.0
+    """Operations of that kernel in fp32, where they are not those of others."""
     hooks: float = 0.0
     """Operations that the host could start beside each of the forward pass, in the time it takes for checkpointing's hooks."""
 
     def of(self, name: str, *, narrow: bool) -> float:
         """Operations a second, of an operation of that name."""
-        found = self.narrow if narrow else self.wide
-        if "attention" in name or "attn" in name:
-            found *= self.flash if narrow else 1.0
-            found *= self.efficient if "efficient" in name else 1.0
-        return found
+        if "attention" not in name and "attn" not in name:
+            return self.narrow if narrow else self.wide
+        efficient = "efficient" in name
+        if not narrow:
+            return self.precise if efficient and self.precise else self.wide
+        return self.narrow * self.flash * (self.efficient if efficient else 1.0)
 
 
 def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple[float, float]:
