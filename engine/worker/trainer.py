@@ -246,6 +246,10 @@ class LogicalBatchTrainer(SavingTrainer):
         self.model.zero_grad(set_to_none=True)
         if self.optimizer is not None:
             self.optimizer.state.clear()
+        if self._task.plan.optimizer != "adamw":
+            from bitsandbytes.optim import GlobalOptimManager
+
+            GlobalOptimManager.get_instance().module_weight_config_triple.clear()  # which would hold the embeddings for good
         give_back()
 
 

@@ -382,7 +382,7 @@ def test_a_rehearsal_does_not_scale_gradients_as_fp16_begins_with(bench: MakeBen
 @pytest.mark.filterwarnings("ignore:Paged optimizers")
 def test_paged_moments_are_paged_again_in_a_resumed_run(bench: MakeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """bitsandbytes loads them as any tensors, which then stay on the GPU; here a list stands for the pages."""
-    from bitsandbytes.optim.optimizer import Optimizer8bit
+    from bitsandbytes.optim.optimizer import GlobalOptimManager, Optimizer8bit
 
     first = bench(epochs=1, optimizer="adamw_8bit_paged")
     first.trainer.add_callback(Schedule(frozenset(), _NoRequests(), scores=False))  # type: ignore[arg-type]
@@ -410,6 +410,9 @@ def test_paged_moments_are_paged_again_in_a_resumed_run(bench: MakeBench, monkey
         for name in ("state1", "state2"):
             assert torch.equal(one[name], other[name])
             assert any(other[name] is page for page in pages)
+    second.trainer.let_go()
+    held = GlobalOptimManager.get_instance().module_weight_config_triple  # type: ignore[no-untyped-call]
+    assert held == [], "embeddings would stay on the GPU beside the result that is loaded"
 
 
 def test_a_checkpoint_remembers_the_smaller_budget(bench: MakeBench) -> None:
