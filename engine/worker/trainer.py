@@ -247,9 +247,10 @@ class LogicalBatchTrainer(SavingTrainer):
         if self.optimizer is not None:
             self.optimizer.state.clear()
         if self._task.plan.optimizer != "adamw":
-            from bitsandbytes.optim import GlobalOptimManager
+            from bitsandbytes.optim.optimizer import GlobalOptimManager
 
-            GlobalOptimManager.get_instance().module_weight_config_triple.clear()  # which would hold the embeddings for good
+            known = GlobalOptimManager.get_instance()  # type: ignore[no-untyped-call]
+            known.module_weight_config_triple.clear()  # which would hold the embeddings for good
         give_back()
 
 
