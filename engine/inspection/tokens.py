@@ -116,7 +116,9 @@ class Counter:
         read = self.lengths([r.text for r in rows], special=True)
         said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
         once, turn, (list_, tool) = templates.Around(0, 0.0) if self._apart else self._around
-        tools = [round(list_ + tool * n) if n else 0 for n in self.lengths([r.tools for r in rows], special=False)]
+        lists = sorted({r.tools for r in rows} - {""}) if list_ or tool else []  # most rows have the same
+        listed = dict(zip(lists, self.lengths(lists, special=False), strict=True))
+        tools = [round(list_ + tool * listed[r.tools]) if r.tools in listed else 0 for r in rows]
         # With a system message of its own, which makes their number odd, a row does without the template's.
         own = (round(turn * r.turns) + (once if r.turns % 2 == 0 or once < 0 else 0) for r in rows)
         around = [a + b for a, b in zip(own, tools, strict=True)]
