@@ -249,8 +249,8 @@ class LogicalBatchTrainer(SavingTrainer):
         if self._task.plan.optimizer != "adamw":
             from bitsandbytes.optim.optimizer import GlobalOptimManager
 
-            known = GlobalOptimManager.get_instance()  # type: ignore[no-untyped-call]
-            known.module_weight_config_triple.clear()  # which would hold the embeddings for good
+            # Which would hold the embeddings for good; and what it knows of weights goes by their places in memory.
+            GlobalOptimManager.get_instance().initialize()  # type: ignore[no-untyped-call]
         give_back()
 
 
