@@ -19,7 +19,7 @@ from engine.inspection.hub_list import hub_cache
 from engine.inspection.processor import own_threads, usable_cores
 from engine.needless import needless
 from engine.processes import execute
-from engine.rundir import BEGUN_ANEW, RunDirectory
+from engine.rundir import BEGUN_ANEW, RunDirectory, is_group
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.footprint import BESIDE_RESULT, BESIDE_WEIGHTS, CHECKPOINTS
@@ -261,7 +261,7 @@ def check_disk(plan: Plan, where: Path | RunDirectory) -> None:
         result = BESIDE_RESULT if run.model.exists() else result
     needed, free = saving + result, disk_free(folder)
     if free < needed:
-        elsewhere = "" if run else ", or use --runs"
+        elsewhere = "" if run or is_group(folder) else ", or use --runs"  # a group's runs stay together
         raise Refused(
             f"{folder}: the run needs at least {size(needed)} of disk and {size(free)} is free. Free some space{elsewhere}."
         )

@@ -267,6 +267,9 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
     else:
         with pytest.raises(Refused, match=r"the run needs at least .* of disk and .* is free.*--runs"):
             launch.check_disk(plan, where)
+        (tmp_path / "group.json").touch()
+        with pytest.raises(Refused, match=r"is free\. Free some space\.$"):  # a comparison's runs stay together
+            launch.check_disk(plan, tmp_path)
     assert not where.exists()
 
 

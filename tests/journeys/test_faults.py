@@ -210,7 +210,7 @@ def test_a_comparison_whose_disk_fills_up_is_ended_in_a_sentence_and_goes_on_lat
     """In its first run; the second one is not begun on a disk that has no room for it."""
     folder = small_disk(300_000_000)
     rows = ("--data", TRAIN, "--eval", HELD_OUT, "--train-rows", "150", "--eval-rows", "40")
-    short = ("--set", "epochs=4", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
+    short = ("--set", "epochs=8", "--set", "max_length=32", "--set", "early_stopping=false", "--anyway")
     said = ("compare", "--model", tiny, *rows, *short, "--methods", "full,lora", "--runs", folder)
     process = start_loracle(*said)
     deadline = time.monotonic() + PATIENCE
