@@ -51,4 +51,6 @@ def _no_json(name: str, content: bytes) -> str:
         if error.pos >= len(error.doc.rstrip()):
             return f"{name}: its JSON is cut off; write it again, or get it again."
         return f"{name}:{error.lineno}: is not JSON from column {error.colno} on; {_WHERE_FROM}"
+    except ValueError:  # Python reads no more than 4,300 digits
+        return f"{name}: holds a number that is far too long."
     return f"{name}: is not JSON; {_WHERE_FROM}"

@@ -169,6 +169,7 @@ def test_facts_whose_steps_cannot_be_counted_are_decided_without_bytes_and_that_
         ("[" * 100_000, "nested too deeply"),
         ('{"machine": {}}\nhello', ":2: is not JSON from column 1 on"),
         ('{"verdict": "full"}', "holds no facts"),
+        (f'{{"data": {{"rows": {"9" * 5000}}}}}', "holds a number that is far too long"),
         ('{"data": {"rows": "many"}}', "data.rows"),
         ('{"step": {"method": "lora", "trl": "new"}}', "step.trl: must be a version such as 5.2"),
         (None, "there is no such file"),
