@@ -1,8 +1,10 @@
 """Where in a rendered conversation an answer stands. Text alone: no template is asked here."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
+_WORD = re.compile(r"\w+")
 SHORT = 20
 """Characters below which an answer may stand in what a template writes of its own, too."""
 
@@ -12,6 +14,11 @@ def is_said(message: dict[str, Any], text: str) -> bool:
     list of parts."""
     words = str(message["content"]).split()
     return not words or words[-1] in text
+
+
+def holds_a_word(message: dict[str, Any], text: str) -> bool:
+    """Whether that text has a word of the message."""
+    return not set(_WORD.findall(message["content"])).isdisjoint(_WORD.findall(text))
 
 
 def unlike(words: str) -> str:
@@ -66,9 +73,14 @@ def with_thought(thought: str, whole: str, span: tuple[int, int], opener: str, s
     """Where the answer at that span begins with its thought, which stands before it where answers are asked for without one
     (Qwen 3.5's small models) or otherwise once a call is answered (gpt-oss); `opener` is what asks for an answer."""
     at = whole.rfind(thought, 0, span[0]) if thought and thought not in whole[slice(*span)] else -1
-    first = min((opener.find(token) + len(token) for token in specials if token in opener), default=opener.find("\n") + 1)
-    begun = whole.rfind(opener[:first], 0, at) if at >= 0 and first else -1
+    begun = where_begun(opener, whole, at, specials) if at >= 0 else -1
     return span[0] if begun < 0 else min(begun + len(shared_start(opener, whole[begun:])), at)
+
+
+def where_begun(opener: str, whole: str, at: int, specials: Sequence[str]) -> int:
+    """Where the turn begins that `opener` asks for and that holds the place `at`; -1 where that cannot be told."""
+    first = min((opener.find(token) + len(token) for token in specials if token in opener), default=opener.find("\n") + 1)
+    return whole.rfind(opener[:first], 0, at) if first else -1
 
 
 def same_behind(words: str, rest: str, after: str, since: int) -> str:
@@ -102,6 +114,13 @@ def end_of_turn(whole: str, start: int, end: int, specials: Sequence[str]) -> in
 def shared_start(a: str, b: str) -> str:
     """The beginning that both have."""
     return a[: next((i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))]
+
+
+def token_start(text: str, place: int, specials: Sequence[str]) -> int:
+    """The place, or where the special token begins that it lies in."""
+    begins = (text.rfind(token, 0, place + len(token) - 1) for token in specials)
+    inside = (begin for token, begin in zip(specials, begins, strict=True) if begin >= 0 and place < begin + len(token))
+    return min(inside, default=place)
 
 
 def is_apart(message: dict[str, Any], text: str, after: str, before: str) -> bool:

@@ -14,23 +14,34 @@ from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Begin, Encoded, Progress, Prompt
 from engine.worker.tasks.chat_template import (
     as_placed,
-    as_spoken,
     give_template,
     unwritten_calls,
     unwritten_results,
     unwritten_thoughts,
+    words_beside_calls,
 )
 from engine.worker.tasks.conversation import Rendered, ends_of, prompt_of, rendered
 from engine.worker.tasks.writing import Writing, reported
 from engine.worker.tasks.written import truth_of, with_texts
 from engine.worker.token_rows import TokenRows
+from recommender.errors import InputError
 
-THOUGHTS = {
-    "never": "rows hold reasoning that the model's chat template leaves out: their answers are learned without it.",
-    "earlier": "rows hold reasoning that the model's chat template leaves out once another turn follows: those answers are "
-    "read, not learned.",
+LEFT_OUT = {
+    "calls_left_out": "rows call tools, which the model's chat template leaves out: nothing is learned from those turns. Use a "
+    "model whose template supports tools.",
+    "others_left_out": "rows call several tools at once, of which the model's chat template writes the first alone: the others "
+    "are left out.",
+    "words_left_out": "rows hold words beside a call of a tool, which the model's chat template leaves out or parts from it: "
+    "these calls are learned without them.",
+    "results_left_out": "rows hold what tools answered, which the model's chat template leaves out: the answers after it are "
+    "learned as if made up. Use a model whose template supports tools.",
+    "thoughts_never": "rows hold reasoning that the model's chat template leaves out: their answers are learned without it.",
+    "thoughts_earlier": "rows hold reasoning that the model's chat template leaves out once another turn follows: those answers "
+    "are read, not learned. To learn such an answer, let a row end with it.",
+    "thoughts_said": "rows hold reasoning (<think>) in the text of answers, of which the model's chat template knows nothing: it "
+    "is learned as a part of what is said.",
 }
-"""What becomes of thoughts that are left out, by when they are."""
+"""What becomes of what a template leaves out, or has no place for."""
 
 SYSTEM_MOVED = (
     "The model's chat template has no place for system messages: they are written before the first question. Write them there"
@@ -68,59 +79,49 @@ class Chat(Writing):
         self.prepare_tokenizer(tokenizer)
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
-        rows_cut = tokens_cut = uncalled = unsaid = unheard = silent = 0
-        thoughts, systems = Counter[str | None](), Counter[str]()
+        rows_cut = tokens_cut = silent = 0
+        left, systems = Counter[str](), Counter[str]()
+        refused: list[str] = []
         untrained: dict[int, bool] = {}
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
-            row = rendered(tokenizer, item, rows.where(number))
+            where, messages = rows.where(number), item["messages"]
+            try:
+                row = rendered(tokenizer, item, where)
+            except InputError as error:
+                untrained[number] = False
+                refused.append(str(error))
+                continue
             lost = max(len(row.ids) - most, 0)
             rows_cut += lost > 0
             tokens_cut += lost
-            calls = unwritten_calls(tokenizer, item, rows.where(number))
-            uncalled += calls
-            spoken = as_spoken(tokenizer, item["messages"], item["tools"], rows.where(number))
-            unsaid += spoken != item["messages"]
-            unheard += unwritten_results(tokenizer, item, rows.where(number))
-            thoughts[unwritten_thoughts(tokenizer, item, rows.where(number))] += 1
-            self.note_system(tokenizer, item["messages"], item["tools"])
-            systems.update(str(m["content"]) for m in item["messages"][:1] if m["role"] == "system")
+            calls = unwritten_calls(tokenizer, item, where)
+            left[f"{calls}_left_out"] += 1
+            left["words_left_out"] += words_beside_calls(row.spoken) < words_beside_calls(messages)
+            left["results_left_out"] += unwritten_results(tokenizer, item, where)
+            left[f"thoughts_{unwritten_thoughts(tokenizer, item, where)}"] += 1
+            self.note_system(tokenizer, messages, item["tools"])
+            systems.update(str(m["content"]) for m in messages[:1] if m["role"] == "system")
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
-                wanted.append(str(spoken[-1]["content"]) if not lost else None)
+                wanted.append(str(row.spoken[-1]["content"]) if not lost else None)
             else:
                 untrained[number] = lost > 0
-                silent += calls
+                silent += calls == "calls"
             self.note_end(tokenizer, row)
         if self.system is None:
             said, times = next(iter(systems.most_common(1)), ("", 0))
             self.system = said if 2 * times > len(rows) and len(said) <= LONGEST_SYSTEM else ""
-        if uncalled:
-            self.remark(
-                "calls_left_out",
-                f"{rows.source}: {uncalled:,} of {len(rows):,} rows call tools, which the model's chat template leaves out: "
-                "nothing is learned from those turns. Use a model whose template supports tools.",
-            )
-        if unsaid:
-            self.remark(
-                "words_left_out",
-                f"{rows.source}: {unsaid:,} of {len(rows):,} rows hold words beside a call of a tool, which the model's chat "
-                "template leaves out: these calls are learned without them.",
-            )
-        if unheard:
-            self.remark(
-                "results_left_out",
-                f"{rows.source}: {unheard:,} of {len(rows):,} rows hold what tools answered, which the model's chat template"
-                " leaves out: the answers after it are learned as if made up. Use a model whose template supports tools.",
-            )
-        for when, what in THOUGHTS.items():
-            if thoughts[when]:
-                self.remark(f"thoughts_{when}", f"{rows.source}: {thoughts[when]:,} of {len(rows):,} {what}")
+        for code, what in LEFT_OUT.items():
+            if left[code]:
+                self.remark(code, f"{rows.source}: {left[code]:,} of {len(rows):,} {what}")
+        self.note_refused(rows, refused)
         whole = "the model's chat template marks nothing in them as an answer."
         if silent > len(untrained) / 2:
             without = "which the model's chat template leaves out; use a model whose template supports tools."
             whole = f"they call tools, {without}"
-        why = why_untrained(rows, untrained, cut=f"their answers begin after max_length ({most} tokens)", whole=whole)
+        cut = f"their answers begin after max_length ({most} tokens)"
+        why = refused[0] if 2 * len(refused) > len(untrained) else why_untrained(rows, untrained, cut=cut, whole=whole)
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, untrained, why)
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
@@ -134,6 +135,13 @@ class Chat(Writing):
             self.remark(
                 "plain_template",
                 "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
+            )
+
+    def note_refused(self, rows: Rows, refused: Sequence[str]) -> None:
+        """Tell of rows that are left out for what is `refused` of each."""
+        if refused:
+            self.remark(
+                "rows_refused", f"{rows.source}: {len(refused):,} of {len(rows):,} rows are left out; the first: {refused[0]}"
             )
 
     def note_system(self, tokenizer: Any, messages: Sequence[Any], tools: Any) -> None:

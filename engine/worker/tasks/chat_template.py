@@ -7,13 +7,15 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Any, Literal
 
-from engine.examples.turns import THOUGHTS, WEIGHT, is_answer, thought_of
+from engine.examples.turns import THOUGHT_END, THOUGHTS, WEIGHT, is_answer, thought_of
 from engine.inspection.templates import PLAIN
 from engine.text import one_line
 from engine.worker.tasks.answers import SHORT, name_of, says_calls, unlike
 from recommender.errors import InputError
 
 _WORD = re.compile(r"\w+")
+HIDDEN_END = f"\ue000{THOUGHT_END[1:]}"
+"""Stands for the end of a thought where a template would cut it out; as long, so that places in the text stay."""
 
 
 def give_template(tokenizer: Any) -> bool:
@@ -125,33 +127,38 @@ def special_ids(tokenizer: Any) -> frozenset[int]:
     return frozenset(tokenizer.convert_tokens_to_ids(sorted(special_tokens(tokenizer))))
 
 
-def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
-    """Whether a conversation calls tools and the model's template leaves a call out.
+def unwritten_calls(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["calls", "others"] | None:
+    """Whether a conversation calls tools and the model's template leaves a call out, or all but the first of several at once.
 
     Raises:
         InputError: the template does not take such a conversation.
     """
     calling = [message for message in item["messages"] if message.get("tool_calls")]
     if not calling:
-        return False
+        return None
     messages, tools = item["messages"], item["tools"]
     whole = written(tokenizer, messages, tools, where)
     if not all(says_calls(message, whole) for message in calling):
-        return True
+        return "calls"
     names = {name_of(call) for message in calling for call in message["tool_calls"]}
     others = json.dumps([[(m["content"], m.get("name")) for m in messages], tools], ensure_ascii=False)
-    if not any(name in others for name in names):
-        return False
+    several = any(len(message["tool_calls"]) > 1 for message in calling)
+    if not several and not any(name in others for name in names):
+        return None
     # The name may be a word of the question, or stand in the list of tools: calls that are written are so with other names too.
-    return written(tokenizer, [renamed(message) for message in messages], tools, where) == whole
+    changed = [renamed(message) for message in messages]
+    again = written(tokenizer, changed, tools, where)
+    if again == whole:
+        return "calls"
+    return None if all(says_calls(message, again) for message in changed) else "others"
 
 
 def renamed(message: dict[str, Any]) -> dict[str, Any]:
-    """A message whose calls are of tools with other names."""
+    """A message whose calls are of tools with other names, different ones."""
     calls = message.get("tool_calls")
     if not calls:
         return message
-    named = [(call, f"{name_of(call)}x") for call in calls]
+    named = [(call, f"{name_of(call)}x{i}") for i, call in enumerate(calls)]
     return message | {
         "tool_calls": [c | ({"function": c["function"] | {"name": n}} if c.get("function") else {"name": n}) for c, n in named]
     }
@@ -171,6 +178,29 @@ def as_spoken(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str) -
         bare = [*known[:i], known[i] | {"content": ""}, *known[i + 1 :]]
         known = bare if written(tokenizer, bare, tools, where) == whole else known
     return known
+
+
+def words_beside_calls(messages: Sequence[Any]) -> int:
+    """How many messages have both."""
+    return sum(bool(message.get("tool_calls") and message["content"].strip()) for message in messages)
+
+
+def with_last_thought(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str) -> list[Any]:
+    """The messages; the last one's thought stands in its text, its end hidden, where the template asks for one and cuts all
+    thoughts out (distilled R1 models, QwQ): what is meant for talks that go on, which repeat none, is no lesson.
+
+    Raises:
+        InputError: the template does not take the conversation.
+    """
+    last, thought, given = messages[-1], thought_of(messages[-1]), list(messages)
+    if not thought or last.get("tool_calls") or THOUGHT_END not in str(tokenizer.chat_template):
+        return given
+    if thought in written(tokenizer, given, tools, where):
+        return given
+    if not written(tokenizer, given[:-1], tools, where, ask=True).rstrip().endswith("<think>"):
+        return given
+    said = last["content"].rpartition(THOUGHT_END)[2].strip()
+    return [*given[:-1], {"role": "assistant", "content": f"<think>\n{thought}\n{HIDDEN_END}\n\n{said}"}]
 
 
 def unwritten_results(tokenizer: Any, item: dict[str, Any], where: str) -> bool:
@@ -207,16 +237,22 @@ def _texts(messages: Sequence[Any]) -> str:
     return "\n".join(f"{m.get(THOUGHTS[0]) or ''}\n{m['content']}" for m in messages)
 
 
-def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier"] | None:
-    """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer.
+def unwritten_thoughts(tokenizer: Any, item: dict[str, Any], where: str) -> Literal["never", "earlier", "said"] | None:
+    """Whether a conversation's answers have thoughts that the model's template never writes, or only in the last answer, or as a
+    part of what is said: where neither it nor the tokenizer knows what ends one.
 
     Raises:
         InputError: the template does not take such a conversation.
     """
     messages, tools = item["messages"], item["tools"]
     thoughts = [(i, thought) for i, m in enumerate(messages) if is_answer(m) and (thought := thought_of(m))]
-    whole = written(tokenizer, messages, tools, where) if thoughts else ""
+    if not thoughts:
+        return None
+    messages = with_last_thought(tokenizer, messages, tools, where)
+    whole = written(tokenizer, messages, tools, where)
     lost = next(((i, thought) for i, thought in thoughts if leaves_out(tokenizer, messages, tools, whole, where, at=i)), None)
     if lost is None:
-        return None
-    return "earlier" if lost[1] in written(tokenizer, messages[: lost[0] + 1], tools, where) else "never"
+        marks = tokenizer(THOUGHT_END, add_special_tokens=False)["input_ids"]
+        return "said" if THOUGHT_END in whole and len(marks) > 1 and THOUGHT_END not in str(tokenizer.chat_template) else None
+    so_far = with_last_thought(tokenizer, messages[: lost[0] + 1], tools, where)
+    return "earlier" if lost[1] in written(tokenizer, so_far, tools, where) else "never"

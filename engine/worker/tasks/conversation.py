@@ -10,23 +10,27 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from engine.examples.turns import is_answer, thought_of
+from engine.examples.turns import THOUGHT_END, is_answer, thought_of
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.answers import (
     SHORT,
     by_its_words,
     closed,
     end_of_turn,
+    holds_a_word,
     is_apart,
     is_said,
     same_behind,
     says_calls,
     shared_start,
+    token_start,
     unlike,
+    where_begun,
     where_they_differ,
     with_thought,
 )
 from engine.worker.tasks.chat_template import (
+    HIDDEN_END,
     as_known,
     as_placed,
     as_spoken,
@@ -34,6 +38,8 @@ from engine.worker.tasks.chat_template import (
     renamed,
     special_ids,
     special_tokens,
+    with_last_thought,
+    words_beside_calls,
     written,
 )
 from recommender.errors import InputError
@@ -46,6 +52,8 @@ class Rendered(NamedTuple):
     """Uncut."""
     labels: list[int]
     """As long; `IGNORED` where nothing is learned."""
+    spoken: Sequence[Any] = ()
+    """The messages, without words that the template does not write where they are said."""
 
 
 def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0) -> Rendered:
@@ -58,15 +66,34 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
     """
     given, tools = item["messages"], item["tools"]
     placed = as_placed(tokenizer, given, tools)  # once: Mistral's has a place for a system message up to an answer only
-    messages = as_spoken(tokenizer, placed, tools, where)
-    since -= len(given) - len(messages) if since else 0
+    since -= len(given) - len(placed) if since else 0
+    spoken = as_spoken(tokenizer, placed, tools, where)
+    row = _found(tokenizer, spoken, tools, where, since=since)
+    if row is None and not since and "generation %}" in str(tokenizer.chat_template).replace("-%}", " %}").replace("  ", " "):
+        row = _marked(tokenizer, spoken, tools, where)
+    if row is None and words_beside_calls(spoken):  # Gemma 4's template writes them behind what the tool answers
+        spoken = [m | {"content": ""} if m.get("tool_calls") else m for m in spoken]
+        row = _found(tokenizer, spoken, tools, where, since=since)
+    if row is None and since:
+        raise InputError(f"{where}: the model's chat template rewrites the question, so the answer to it cannot be found.")
+    if row is None:
+        raise InputError(
+            f"{where}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what "
+            "is to be learned cannot be found; give the tokenizer a template with such marks, or rows of one answer each, "
+            "without reasoning that it leaves out."
+        )
+    return _closed(tokenizer, row._replace(spoken=spoken))
+
+
+def _found(tokenizer: Any, spoken: Sequence[Any], tools: Any, where: str, *, since: int) -> Rendered | None:
+    """By where the answers stand in the text; `None` where the template does not let it be told."""
+    messages = with_last_thought(tokenizer, spoken, tools, where)
     whole = written(tokenizer, messages, tools, where)
     spans = _answers(tokenizer, messages, tools, whole, where, since=since)
-    if spans is None and not since:
-        return _marked(tokenizer, messages, tools, where)
     if spans is None:
-        raise InputError(f"{where}: the model's chat template rewrites the question, so the answer to it cannot be found.")
-    found = tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
+        return None
+    text = whole.replace(HIDDEN_END, THOUGHT_END)
+    found = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True, return_attention_mask=False)
     ids, offsets = list(found["input_ids"]), found["offset_mapping"]
     labels = [IGNORED] * len(ids)
     place = 0
@@ -77,7 +104,7 @@ def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0
         while place < len(ids) and offsets[place][0] < end:
             labels[place] = ids[place]
             place += 1
-    return _closed(tokenizer, Rendered(ids, labels))
+    return Rendered(ids, labels)
 
 
 def sides(tokenizer: Any, item: dict[str, Any], where: str) -> dict[str, Rendered]:
@@ -112,7 +139,7 @@ def _answers(
         after = whole if i == len(messages) - 1 else written(tokenizer, messages[: i + 1], tools, where)
         if not says_calls(message, after):
             continue  # an empty answer, from which a model would learn to say nothing
-        if _loses_thought(tokenizer, messages, tools, whole, where, after=after, at=i):
+        if _loses_thought(tokenizer, messages, tools, whole, where, at=i):
             continue  # from what is left of it, asked as ever, a model would learn to answer without a thought
         if after.startswith(before) and whole.startswith(after):
             # The line end that many templates put behind the end of a turn belongs to the next one.
@@ -130,17 +157,17 @@ def _answers(
     return spans
 
 
-def _loses_thought(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, after: str, at: int) -> bool:
+def _loses_thought(tokenizer: Any, messages: list[Any], tools: Any, whole: str, where: str, *, at: int) -> bool:
     """Whether the template writes the thought of the message in place `at` only where nothing follows it.
 
     Raises:
         InputError: it never writes a thought that stands in the answer's own text.
     """
-    message = messages[at]
-    thought = thought_of(message)
+    thought = thought_of(messages[at])
     if not thought or not leaves_out(tokenizer, messages, tools, whole, where, at=at):
         return False
-    if thought not in after and thought in message["content"]:
+    after = written(tokenizer, with_last_thought(tokenizer, messages[: at + 1], tools, where), tools, where)
+    if thought not in after and thought in messages[at]["content"]:
         raise InputError(
             f"{where}: the model's chat template leaves reasoning (<think>) out of answers, so it cannot be learned; remove "
             "it from the rows, or give the tokenizer a template that keeps it."
@@ -160,21 +187,27 @@ def _rewritten(
     if words and (span is None or len(words) < SHORT):
         exact = _changing(tokenizer, messages, tools, at=at, whole=whole, where=where)
         if exact is not None and (span is None or not span[0] <= exact[0] <= exact[1] <= span[1]):
-            behind = same_behind(words, whole[exact[1] :], after, len(so_far)) if message.get("tool_calls") else ""
+            rest = whole[exact[1] :]
+            behind = same_behind(words, rest, after, len(so_far)) if message.get("tool_calls") else rest[: -len(rest.lstrip())]
             span = exact[0], exact[1] + closed(behind, specials)
-    if span is None and message.get("tool_calls") and after.startswith(before):
-        span = _as_asked(tokenizer, messages, tools, where, at=at, whole=whole, said=after[len(before) :])
+    if span is None and message.get("tool_calls"):
+        others = [*messages[:at], renamed(message), *messages[at + 1 :]]
+        changes = len(shared_start(whole, written(tokenizer, others, tools, where)))
+        asked = token_start(before, len(shared_start(before, after)), specials)
+        if not holds_a_word(messages[at - 1], before[asked:]):
+            span = _as_asked(whole, after[asked:], changes, specials)
+        begun = where_begun(before[len(so_far) :], whole, changes, specials)
+        if span is None and begun >= 0 and after.startswith(so_far):  # what stands before it is written otherwise here
+            head, asked_so, after = whole[:begun], whole[:begun] + before[len(so_far) :], whole[:begun] + after[len(so_far) :]
+            span = by_its_words(message, whole, after, asked=asked_so, so_far=head, specials=specials)
     return span and (with_thought(thought_of(message), whole, span, before[len(so_far) :], specials), span[1])
 
 
-def _as_asked(
-    tokenizer: Any, messages: list[Any], tools: Any, where: str, *, at: int, whole: str, said: str
-) -> tuple[int, int] | None:
-    """Where the call in place `at` stands, which is `said` there as where nothing follows, though what stands before it is
-    not: Mistral lists the tools before the last question."""
-    others = [*messages[:at], renamed(messages[at]), *messages[at + 1 :]]
-    changes = len(shared_start(whole, written(tokenizer, others, tools, where)))
-    said = said.rstrip() if said.rstrip().endswith(tuple(special_tokens(tokenizer))) else said
+def _as_asked(whole: str, said: str, changes: int, specials: Sequence[str]) -> tuple[int, int] | None:
+    """Where a call stands that holds the place `changes`, and is `said` there as where nothing follows, though what stands
+    before it is not: Mistral lists the tools before the last question; DeepSeek V3 and Apertus ask for an answer to a tool
+    otherwise than they write a call there."""
+    said = said.rstrip() if said.rstrip().endswith(tuple(specials)) else said
     start = whole.rfind(said, 0, changes + len(said)) if said else -1
     return (start, start + len(said)) if 0 <= start <= changes < start + len(said) else None
 
@@ -182,7 +215,8 @@ def _as_asked(
 def _changing(tokenizer: Any, messages: list[Any], tools: Any, *, at: int, whole: str, where: str) -> tuple[int, int] | None:
     """Where the words of the message in place `at` stand, told by what changes with them; `None` where anything else does."""
     words = messages[at]["content"].strip()
-    others = [*messages[:at], messages[at] | {"content": unlike(words)}, *messages[at + 1 :]]
+    other = messages[at] | {"content": messages[at]["content"].replace(words, unlike(words))}  # white space around them stays
+    others = [*messages[:at], other, *messages[at + 1 :]]
     return where_they_differ(whole, written(tokenizer, others, tools, where), words)
 
 
@@ -190,14 +224,8 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
     """By the template's own generation marks.
 
     Raises:
-        InputError: it has none, or not one for each answer where some are not to be learned.
+        InputError: it has not one for each answer, and some are not to be learned.
     """
-    if "generation %}" not in str(tokenizer.chat_template).replace("-%}", " %}").replace("  ", " "):
-        raise InputError(
-            f"{where}: the model's chat template leaves out or rewrites answers and marks none ({{% generation %}}), so what "
-            "is to be learned cannot be found; give the tokenizer a template with such marks, or rows of one answer each, "
-            "without reasoning that it leaves out."
-        )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = tokenizer.apply_chat_template(
@@ -220,7 +248,7 @@ def _marked(tokenizer: Any, messages: list[Any], tools: Any, where: str) -> Rend
         if is_learned or not i or not learned[i - 1] or ids[i] not in special_ids(tokenizer):
             continue
         learned[i] = not _is_closed(tokenizer, [token for token, m in zip(ids[:i], learned, strict=False) if m])
-    return _closed(tokenizer, Rendered(ids, [i if is_learned else IGNORED for i, is_learned in zip(ids, learned, strict=True)]))
+    return Rendered(ids, [i if is_learned else IGNORED for i, is_learned in zip(ids, learned, strict=True)])
 
 
 def _closed(tokenizer: Any, row: Rendered) -> Rendered:
@@ -230,7 +258,7 @@ def _closed(tokenizer: Any, row: Rendered) -> Rendered:
     if not learned or end is None or _is_closed(tokenizer, learned):
         return row
     last = max(i for i, label in enumerate(row.labels) if label != IGNORED)
-    return Rendered([*row.ids[: last + 1], end], [*row.labels[: last + 1], end])
+    return row._replace(ids=[*row.ids[: last + 1], end], labels=[*row.labels[: last + 1], end])
 
 
 def ends_of(tokenizer: Any, labels: Sequence[int]) -> set[int]:

@@ -21,6 +21,7 @@ from engine.worker.tasks.chat import Chat, why_untrained
 from engine.worker.tasks.conversation import prompt_of, sides
 from engine.worker.tasks.writing import reported
 from engine.worker.token_rows import Records, TokenRows
+from recommender.errors import InputError
 
 
 class Preference(Chat):
@@ -44,8 +45,14 @@ class Preference(Chat):
         input_ids, labels, first = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = 0
         untrained: dict[int, bool] = {}
+        refused: list[str] = []
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
-            pair = list(sides(tokenizer, item, rows.where(number)).values())
+            try:
+                pair = list(sides(tokenizer, item, rows.where(number)).values())
+            except InputError as error:
+                untrained[number] = False
+                refused.append(str(error))
+                continue
             lost = sum(max(len(side.ids) - most, 0) for side in pair)
             rows_cut += lost > 0
             tokens_cut += lost
@@ -60,7 +67,9 @@ class Preference(Chat):
             for side in pair:
                 self.note_end(tokenizer, side)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
-        why = why_untrained(rows, untrained, cut=cut, whole="both answers are the same, or one of them is empty.")
+        whole = "both answers are the same, or one of them is empty."
+        why = refused[0] if 2 * len(refused) > len(untrained) else why_untrained(rows, untrained, cut=cut, whole=whole)
+        self.note_refused(rows, refused)
         targets = Records(labels=labels, chosen=first, reference=[[0.0, 0.0]] * len(first))
         return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, untrained, why)
 

@@ -11,9 +11,11 @@ from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 
 from engine.inspection.data import inspect_data
+from engine.rows import Rows
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks import chat_template, conversation, written
 from engine.worker.tasks.chat import Chat
+from engine.worker.tasks.preference import Preference
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts
@@ -161,6 +163,9 @@ def test_an_answer_is_found_where_its_template_thinks_only_behind_the_last_quest
     turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, *TALK[2:]]
     learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
     assert learned == ["<call>weather</call><|im_end|>", "On its way.<|im_end|>", "\n</think>\n\nSince Monday.<|im_end|>"]
+    turns[3] = TALK[2] | {"content": " On its way to you, I think. \n"}
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    assert learned[1].lstrip() == "On its way to you, I think. \n<|im_end|>", "white space at its ends (StepFun)"
 
 
 def test_an_answer_is_not_mistaken_for_a_letter_of_what_opens_it(tiny_chat: Path) -> None:
@@ -172,22 +177,24 @@ def test_an_answer_is_not_mistaken_for_a_letter_of_what_opens_it(tiny_chat: Path
 
 
 @pytest.mark.parametrize("words_first", [True, False])
-def test_words_and_a_call_are_learned_together_or_the_template_is_refused(tiny_chat: Path, words_first: bool) -> None:
+def test_words_and_a_call_are_learned_together_or_the_call_alone(tiny_chat: Path, words_first: bool) -> None:
     """Behind a thought that is empty in every answer and only begun in what asks for one (Nemotron 3). Gemma 4 writes the words
-    behind the tool's answer."""
+    behind the tool's answer: a model would learn to say there what it is about to look up."""
     call = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
-    said = "{{ m['content'] }}" + call if words_first else call + "{{ '[answer]' + m['content'] }}"
+    answered = "{% if m['tool_calls'] and not loop.last %}{{ loop.nextitem['content'] }}{% endif %}"
+    said = "{{ m['content'] }}" + call if words_first else call + "<|im_end|>" + answered + "{{ m['content'] }}"
     opened = "{{ '<|im_start|>' + m['role'] + '\n' + ('<think></think>' if m['role'] == 'assistant' else '') }}"
     tokenizer = with_template(tiny_chat, of(opened + said + "{{ '<|im_end|>\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}"))
     called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
     calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
     turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
-    if not words_first:
-        with pytest.raises(InputError, match="x: the model's chat template leaves out or rewrites answers"):
-            conversation.rendered(tokenizer, item(turns), "x")
-        return
-    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
-    assert learned[0] == "Let me look.<call>weather</call><|im_end|>"
+    row = conversation.rendered(tokenizer, item(turns), "x")
+    learned = shown(tokenizer, row)
+    assert ("Let me look." in tokenizer_text(tokenizer, row), row.spoken[1]["content"]) == (
+        words_first,
+        "Let me look." * words_first,
+    )
+    assert learned[0].removeprefix("<think></think>") == "Let me look." * words_first + "<call>weather</call><|im_end|>"
     assert learned[1].endswith("On its way.<|im_end|>")
 
 
@@ -211,6 +218,46 @@ def test_a_call_is_learned_where_its_words_are_left_out_and_the_tools_move_to_th
     assert learned == [["<call>weather</call><|im_end|>", *said, "<call>weather</call><|im_end|>"], said]
     assert "1 of 2 rows hold words beside a call of a tool" in task.remarks["words_left_out"]
     assert list(found.truth) == ["", "Since Monday."], "no answer is compared with words that were not learned"
+
+
+CHAINS = {
+    "closes results only where none follows, and asks behind them with nothing (DeepSeek V3)": (
+        "{% if m['role'] == 'tool' %}{{ '[out]' + m['content'] + ('[closed]' if loop.last else '') }}{% else %}"
+        "{{ '<|im_start|>' if m['role'] == 'user' }}"
+        "{{ '[closed]' if not m['tool_calls'] and loop.previtem and loop.previtem['role'] == 'tool' }}"
+        "{{ m['content'] }}CALL{{ '<|im_end|>' }}{% endif %}",
+        "",
+    ),
+    "asks behind results as for a new turn (Apertus)": (
+        "{% if m['role'] == 'tool' %}{{ '[' + m['content'] + ']' }}{% else %}"
+        "{{ '<|im_start|>' if m['role'] == 'user' }}{{ m['content'] }}CALL{{ '<|im_end|>' }}{% endif %}",
+        "<|im_start|>",
+    ),
+    "thinks behind the last question alone (StepFun)": (
+        "{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' and loop.index0 > last.at %}"
+        "{{ '<think>\n\n</think>\n' }}{% endif %}{{ m['content'] }}CALL{{ '<|im_end|>\n' }}",
+        "{{ '<|im_start|>assistant\n<think>\n' }}",
+    ),
+}
+"""What templates write of calls that follow on one another, and what they ask with."""
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_calls_that_follow_on_one_another_are_all_learned_as_they_are_written(tiny_chat: Path, chain: str) -> None:
+    turn, asks = CHAINS[chain]
+    name = "{{ '<call>' + c['function']['name'] + c['function']['arguments']['of'] + '</call>' }}"
+    call = "{% for c in m['tool_calls'] %}" + name + "{% endfor %}"
+    find = "{% set last = namespace(at=0) %}{% for m in messages %}{% if m['role'] == 'user' %}{% set last.at = loop.index0 %}"
+    tokenizer = with_template(tiny_chat, f"{find}{{% endif %}}{{% endfor %}}" + of(turn.replace("CALL", call), asks))
+    calls = [{"type": "function", "function": {"name": "weather", "arguments": {"of": day}}} for day in ("now", "then", "later")]
+    calling = [{"role": "assistant", "content": "", "tool_calls": [each]} for each in calls]
+    result = {"role": "tool", "content": "18 C in the shade"}
+    turns: list[dict[str, Any]] = [TALK[1], calling[0], result, calling[1], result, TALK[2], TALK[3], calling[2], result, TALK[4]]
+    learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
+    said = ["<call>weathernow</call>", "<call>weatherthen</call>", "On its way.", "<call>weatherlater</call>", "Since Monday."]
+    assert [text.removeprefix("\n</think>\n").removeprefix("[closed]") for text in learned] == [
+        f"{text}<|im_end|>" for text in said
+    ]
 
 
 @pytest.mark.parametrize(("kept", "renderings"), [(True, 1), (False, 4)])
@@ -317,6 +364,30 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (None, None)
     assert learned[1] == "On its way.<|im_end|>"
     assert not chat_template.unwritten_calls(speaks, item(turns), "x")
+
+
+@pytest.mark.parametrize(("otherwise", "code"), [("", "others_left_out"), ("{{ raise_exception('one call!') }}", "rows_refused")])
+def test_of_several_calls_at_once_those_left_out_are_told_or_the_row_that_is_refused(
+    tiny_chat: Path, tmp_path: Path, otherwise: str, code: str
+) -> None:
+    """gpt-oss writes the first of them, Llama 3 takes only one: other rows of the file can still be learned."""
+    first = "{% set c = message.get('tool_calls') %}{% if c %}{{ c[0].function.name }}{% endif %}"
+    tokenizer = writing_calls(tiny_chat, first + "{% if c and c | length > 1 %}" + otherwise + "{% endif %}")
+    called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+    calling = [{"role": "assistant", "content": "", "tool_calls": [called] * n} for n in (1, 2)]
+    talks = [{"messages": [{"role": "user", "content": f"Question {i}"}, calling[i == 11]]} for i in range(12)]
+    task = Chat(plan_of(tiny_chat), [], 0)
+    found = task.encode(tokenizer, read(tmp_path, talks, "messages", {"messages": "messages"}, "chat"))
+    assert "1 of 12 rows" in task.remarks[code]
+    assert task.remarks.keys() == {code}
+    refused = code == "rows_refused"
+    assert (len(found), list(found.untrained)) == ((11, [12]) if refused else (12, []))
+    assert found.why_untrained == task.remarks[code].partition("the first: ")[2]
+    assert found.why_untrained.startswith("rows.jsonl: row 12: the model's chat template does not take" * refused)
+    pairs = [{"messages": talk["messages"][:1], "chosen": calling[:1], "rejected": calling[1:], "tools": None} for talk in talks]
+    preferring = Preference(plan_of(tiny_chat), [], 0)
+    assert len(preferring.encode(tokenizer, Rows([""] * 12, [""] * 12, [*range(12)], 0, pairs, "x"))) == 0
+    assert ("rows_refused" in preferring.remarks) is refused
 
 
 def test_what_tools_answered_and_a_template_leaves_out_is_told(tiny_chat: Path, tmp_path: Path) -> None:

@@ -80,6 +80,24 @@ def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what
             conversation.sides(tokenizer, pair, "x")
 
 
+@pytest.mark.parametrize("made", [within, beside])
+def test_a_last_thought_is_learned_where_the_template_asks_for_one_and_cuts_all_of_them_out(tiny_chat: Path, made: Any) -> None:
+    """As those of distilled R1 models and QwQ: earlier answers stand without theirs, as they do when the model is used."""
+    asks = R1.replace("<|im_start|>assistant\n'", "<|im_start|>assistant\n<think>\n'")
+    tokenizer = with_template(tiny_chat, asks)
+    messages = talk(made("Let me see.", "On its way."), {"content": "Sorry?"}, made("Then Monday.", "Since Monday."))
+    row = conversation.rendered(tokenizer, item(messages), "x")
+    assert shown(tokenizer, row) == ["Sorry?<|im_end|>", "Then Monday.\n</think>\n\nSince Monday.<|im_end|>"]
+    prompt = conversation.prompt_of(tokenizer, item(messages), "x")[1]
+    assert row.ids[: len(prompt)] == prompt
+    assert "Let me see." not in tokenizer.decode(row.ids)
+    assert chat_template.unwritten_thoughts(tokenizer, item(messages), "x") == "earlier"
+    assert chat_template.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
+    pair = {"messages": messages[:-1], "tools": None, "chosen": messages[-1:], "rejected": talk({"content": "No."})[-1:]}
+    sides = {name: shown(tokenizer, side) for name, side in conversation.sides(tokenizer, pair, "x").items()}
+    assert sides == {"chosen": ["Then Monday.\n</think>\n\nSince Monday.<|im_end|>"], "rejected": ["No.<|im_end|>"]}
+
+
 def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_does_not_write_them(
     tiny_chat: Path, tmp_path: Path
 ) -> None:
@@ -98,6 +116,16 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
         facts = inspect_data({"train": str(file), "model": str(tmp_path / "model")})["facts"]
         assert facts["unwritten_thoughts"] == count, "the plan is to tell it before the run does"
         assert facts["tokens_max"] > 30, "what is thought is read as well"
+
+
+def test_thoughts_in_the_text_of_answers_are_told_where_neither_template_nor_tokenizer_knows_them(tiny_chat: Path) -> None:
+    """They are learned there as any text is, which surprises who expects gpt-oss, Gemma 4 or Llama to think so."""
+    thinking = item(talk(within("Let me see.", "On its way.")))
+    known = with_template(tiny_chat, CHATML)
+    known.add_tokens(["</think>"])
+    for tokenizer, told in ((with_template(tiny_chat, CHATML), "said"), (with_template(tiny_chat, QWEN), None), (known, None)):
+        assert "<think>\nLet me see." in shown(tokenizer, conversation.rendered(tokenizer, thinking, "x"))[0]
+        assert chat_template.unwritten_thoughts(tokenizer, thinking, "x") == told
 
 
 def test_a_templates_own_empty_thought_is_none(tiny_chat: Path) -> None:
