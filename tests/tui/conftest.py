@@ -19,7 +19,6 @@ from engine.rundir import RunDirectory
 from recommender.facts import DataFacts, Facts, Machine, ModelFacts
 from recommender.plan import DataChoice, ModelChoice, Plan
 from tui import commands_estimate
-from tui.app import LoracleApp
 
 LOOK_BY_NAME = (planning, scripting, commands_estimate)
 """Have `inspect_machine` of their own: imported by a test that has put another in its place, they would keep that one for all
@@ -167,30 +166,6 @@ def worker(make_run: Callable[..., FakeWorker]) -> FakeWorker:
     made = make_run()
     made.begin()
     return made
-
-
-def screen_of(app: LoracleApp) -> str:
-    """What stands on the screen, row by row."""
-    strips = app.screen._compositor.render_strips()
-    return "\n".join("".join(segment.text for segment in strip) for strip in strips)
-
-
-async def until(pilot: Any, true: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Wait until something is so."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, screen_of(pilot.app)
-        await pilot.pause(0.05)
-
-
-@pytest.fixture
-def screen() -> Callable[[LoracleApp], str]:
-    return screen_of
-
-
-@pytest.fixture
-def wait() -> Any:
-    return until
 
 
 @pytest.fixture

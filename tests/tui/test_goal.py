@@ -10,6 +10,7 @@ from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import Facts, Goal, Machine
 from recommender.plan import Plan
 from recommender.questions import Answer, Question
+from tests.tui.driving import screen, wait
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.goal import in_words, tell_me_more
@@ -17,8 +18,6 @@ from tui.screens.goal import GoalScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.run import RunScreen
 from tui.screens.setup import SetupScreen
-
-Screen = Callable[[LoracleApp], str]
 
 
 @pytest.fixture
@@ -38,7 +37,7 @@ def app(
     return LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
 
 
-async def to_recommendation(app: LoracleApp, pilot: Any, wait: Any) -> RecommendationScreen:
+async def to_recommendation(app: LoracleApp, pilot: Any) -> RecommendationScreen:
     await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.ready)
     await pilot.press("ctrl+r")
     await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
@@ -47,7 +46,7 @@ async def to_recommendation(app: LoracleApp, pilot: Any, wait: Any) -> Recommend
 
 
 async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
-    *, app: LoracleApp, make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    app: LoracleApp, make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[Plan, Facts]] = []
     run = make_run().run
@@ -58,7 +57,7 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
 
     monkeypatch.setattr("engine.runs.start", start)
     async with app.run_test(size=(80, 24)) as pilot:
-        below = await to_recommendation(app, pilot, wait)
+        below = await to_recommendation(app, pilot)
         assert "Recommended: Full" in screen(app)
         await wait(pilot, lambda: "g: your goal could make it LoRA" in screen(app))
         await pilot.press("g")
@@ -74,7 +73,7 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
         assert "Goal: 2 variants of the model" in screen(app)
         await pilot.press("escape")  # to set-up and back: what was said is not forgotten
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
-        again = await to_recommendation(app, pilot, wait)
+        again = await to_recommendation(app, pilot)
         await wait(pilot, lambda: "Goal: 2 variants of the model" in screen(app))
         before = again.advice
         await pilot.press("m")
@@ -90,11 +89,11 @@ async def test_an_answer_changes_the_advice_at_once_and_goes_with_the_run(
 
 
 async def test_where_no_answer_changes_anything_that_is_said(
-    app: LoracleApp, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    app: LoracleApp, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
     async with app.run_test(size=(80, 24)) as pilot:
-        below = await to_recommendation(app, pilot, wait)
+        below = await to_recommendation(app, pilot)
         await wait(pilot, lambda: "Not yet" in screen(app))
         assert "your goal" not in screen(app)
         await pilot.press("g")

@@ -2,7 +2,6 @@
 
 import re
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from engine import trash
 from engine.events import EventTail
 from engine.rundir import RunDirectory
 from recommender.errors import InputError
+from tests.tui.driving import screen, showing, wait
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.run_rows import RunList, best_score
@@ -22,8 +22,6 @@ from tui.screens.compare import CompareScreen
 from tui.screens.help import HelpScreen
 from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
-
-Screen = Callable[[LoracleApp], str]
 
 
 @pytest.fixture(autouse=True)
@@ -42,13 +40,10 @@ def ended(make_run: Any, name: str, accuracy: float = 0.8) -> RunDirectory:
     return found
 
 
-async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
-) -> None:
+async def test_a_deleted_run_comes_back_with_u_and_is_gone_once_the_app_is_left(runs: Path, make_run: Any) -> None:
     run = ended(make_run, "first")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+    async with showing(app, lambda: "first-lora" in screen(app) and "stopped" in screen(app)) as pilot:
         await pilot.press("delete")
         await wait(pilot, lambda: "u restores it" in screen(app))
         assert not run.path.exists()
@@ -76,12 +71,11 @@ def test_an_app_that_is_left_while_the_trash_is_emptied_empties_the_rest(
     assert gone == ["second", "first"]
 
 
-async def test_whoever_needs_the_disk_empties_the_trash_at_once(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+async def test_whoever_needs_the_disk_empties_the_trash_at_once(runs: Path, make_run: Any) -> None:
     """The next run would be refused for want of the space that deleted ones still take."""
     ended(make_run, "first")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+    async with showing(app, lambda: "first-lora" in screen(app) and "stopped" in screen(app)) as pilot:
         await pilot.press("delete")
         await wait(pilot, lambda: "E frees its disk" in screen(app))
         await pilot.press("E")
@@ -92,12 +86,11 @@ async def test_whoever_needs_the_disk_empties_the_trash_at_once(runs: Path, make
 
 
 async def test_a_first_run_is_listed_though_somebody_asked_for_the_last_of_none(
-    runs: Path, make_run: Any, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tui.screens.home.REFRESH_SECONDS", 0.1)
     app = LoracleApp(runs=runs, draft=Draft())
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+    async with showing(app, lambda: "What is the model to learn" in screen(app)) as pilot:
         await pilot.press("escape")
         await wait(pilot, lambda: "No run yet" in screen(app))
         await pilot.press("G")
@@ -105,9 +98,7 @@ async def test_a_first_run_is_listed_though_somebody_asked_for_the_last_of_none(
         await wait(pilot, lambda: "first-lora" in screen(app))
 
 
-async def test_set_up_covers_nothing_that_was_opened_before_it(
-    runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_set_up_covers_nothing_that_was_opened_before_it(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read = threading.Event()
     monkeypatch.setattr(RunList, "rows", lambda *given: read.wait(30) and [])
     app = LoracleApp(runs=runs)
@@ -145,21 +136,19 @@ async def test_a_mistake_behind_a_screen_that_was_left_does_not_make_the_app_dea
         await driven()
 
 
-async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+async def test_a_key_before_its_screen_stands_is_done_once_it_does(runs: Path, make_run: Any) -> None:
     ended(make_run, "first")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "first-lora" in screen(app))
+    async with showing(app, lambda: "first-lora" in screen(app)) as pilot:
         app.open_setup()
         for _time in range(2):  # esc, twice
             await app.run_action("back", app.screen)
         await wait(pilot, lambda: len(app.screen_stack) == 1 and "first-lora" in screen(app))
 
 
-async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "running" in screen(app))
+    async with showing(app, lambda: "running" in screen(app)) as pilot:
         await pilot.press("delete")
         await wait(pilot, lambda: any("stop it first" in note.message for note in app._notifications))
         assert worker.run.path.exists()
@@ -167,11 +156,10 @@ async def test_a_run_that_goes_on_is_not_deleted(runs: Path, worker: Any, screen
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
 
 
-async def test_a_run_that_is_being_merged_is_not_deleted(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+async def test_a_run_that_is_being_merged_is_not_deleted(runs: Path, make_run: Any) -> None:
     run = ended(make_run, "first")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "first-lora" in screen(app) and "stopped" in screen(app))
+    async with showing(app, lambda: "first-lora" in screen(app) and "stopped" in screen(app)) as pilot:
         app.merges.run = run
         await pilot.press("delete")
         await wait(pilot, lambda: any("is being merged" in note.message for note in app._notifications))
@@ -180,12 +168,11 @@ async def test_a_run_that_is_being_merged_is_not_deleted(runs: Path, make_run: A
 
 
 @pytest.mark.parametrize("size", [(80, 24), (120, 40)])
-async def test_marked_runs_are_compared(runs: Path, make_run: Any, screen: Screen, wait: Any, size: tuple[int, int]) -> None:
+async def test_marked_runs_are_compared(runs: Path, make_run: Any, size: tuple[int, int]) -> None:
     ended(make_run, "first")
     ended(make_run, "second", accuracy=0.9)
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=size) as pilot:
-        await wait(pilot, lambda: "second-lora" in screen(app) and "F1 ~0.890" in screen(app))
+    async with showing(app, lambda: "second-lora" in screen(app) and "F1 ~0.890" in screen(app), size) as pilot:
         await pilot.press("space", "j", "space")
         await wait(pilot, lambda: "2 runs marked" in screen(app))
         await pilot.press("v")
@@ -196,9 +183,7 @@ async def test_marked_runs_are_compared(runs: Path, make_run: Any, screen: Scree
         await wait(pilot, lambda: "2 runs marked" in screen(app))
 
 
-async def test_the_list_answers_while_logs_are_read(
-    runs: Path, make_run: Any, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_list_answers_while_logs_are_read(runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [ended(make_run, f"r{n:02}") for n in range(30)]
     last, read_on, poll = made[0].path, threading.Event(), EventTail.poll
 
@@ -214,8 +199,7 @@ async def test_the_list_answers_while_logs_are_read(
         return next((line for line in screen(app).splitlines() if name in line and " ago" in line), "")
 
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "stopped" in line(app, "r29-lora") and "…" in line(app, "r28-lora"))
+    async with showing(app, lambda: "stopped" in line(app, "r29-lora") and "…" in line(app, "r28-lora")) as pilot:
         home = app.screen
         assert isinstance(home, HomeScreen)
         await pilot.press("G", "delete")
@@ -282,13 +266,10 @@ def test_what_lies_in_the_trash_for_long_is_deleted_and_what_is_new_is_kept(runs
         trash.restore(new)
 
 
-async def test_the_line_of_keys_is_clicked_and_never_cut_within_a_word(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
-) -> None:
+async def test_the_line_of_keys_is_clicked_and_never_cut_within_a_word(runs: Path, make_run: Any) -> None:
     make_run().begin()
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "n New run" in screen(app).splitlines()[-1])
+    async with showing(app, lambda: "n New run" in screen(app).splitlines()[-1]) as pilot:
         for width in (70, 55, 40):
             await pilot.resize_terminal(width, 24)
             await pilot.pause()
@@ -301,10 +282,9 @@ async def test_the_line_of_keys_is_clicked_and_never_cut_within_a_word(
         await wait(pilot, lambda: "What is the model to learn?" in screen(app))
 
 
-async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+    async with showing(app, lambda: "What is the model to learn?" in screen(app)) as pilot:
         await pilot.press("escape")
         await wait(pilot, lambda: "No run yet" in screen(app))
         line = screen(app).splitlines()[-1]
@@ -313,24 +293,22 @@ async def test_where_there_are_no_runs_nothing_is_offered_for_them(runs: Path, s
         assert "Compare" not in line
 
 
-async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, worker: Any, wait: Any) -> None:
+async def test_who_leaves_from_home_is_told_what_goes_on(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, HomeScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, HomeScreen) and app.screen.live_run is not None) as pilot:
         await pilot.press("ctrl+q")
     assert app.left_running is not None
     assert app.left_running.path == worker.run.path
 
 
 async def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(
-    runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     home = tmp_path / "home"
     home.mkdir()
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("XDG_DOWNLOAD_DIR", str(home / "none"))
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+    async with showing(app, lambda: "What is the model to learn?" in screen(app)) as pilot:
         await pilot.press("f8")
         await wait(pilot, lambda: any("the model to learn" in f.read_text().replace("&#160;", " ") for f in home.glob("*.svg")))

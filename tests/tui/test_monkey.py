@@ -156,7 +156,7 @@ def odd_moments(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("known", "odd_moments", "rows")
 @pytest.mark.parametrize("seed", range(FIRST, FIRST + SEQUENCES))
 async def test_nothing_that_a_monkey_does_ends_the_app(
-    seed: int, tmp_path: Path, runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, wait: Any
+    seed: int, tmp_path: Path, runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkey = Monkey(seed, make_run)

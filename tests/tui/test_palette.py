@@ -1,6 +1,5 @@
 """The palette: all commands, or all themes, by name."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +8,12 @@ from rich.style import Style
 from textual import events
 from textual.widgets import Input
 
+from tests.tui.driving import screen, showing, wait
 from tests.tui.test_home import ended
 from tui.app import LoracleApp
 from tui.screens.home import HomeScreen
 from tui.screens.palette import Palette
 from tui.widgets.choices import Options
-
-Screen = Callable[[LoracleApp], str]
 
 
 def marked(found: Options) -> str:
@@ -28,21 +26,18 @@ def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
 
 
-async def opened(pilot: Any, app: LoracleApp, wait: Any, key: str) -> None:
+async def opened(pilot: Any, app: LoracleApp, key: str) -> None:
     """A palette, with the cursor where one types."""
     await pilot.press(key)
     await wait(pilot, lambda: isinstance(app.screen, Palette) and isinstance(app.focused, Input))
 
 
-async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
-) -> None:
+async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(runs: Path, make_run: Any) -> None:
     for name in ("first", "second"):
         ended(make_run, name)
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "second-lora" in screen(app))
-        await opened(pilot, app, wait, "ctrl+p")
+    async with showing(app, lambda: "second-lora" in screen(app)) as pilot:
+        await opened(pilot, app, "ctrl+p")
         await pilot.press(*"delete")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Move the run to the trash" in screen(app))
         for _time in range(2):  # both before the first is acted on, as over a slow connection
@@ -52,13 +47,10 @@ async def test_enter_twice_does_a_command_once_and_takes_no_screen_with_it(
         assert len(app.discarded) == 1
 
 
-async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "Stop and save" in screen(app))
-        await opened(pilot, app, wait, "ctrl+p")
+    async with showing(app, lambda: "Stop and save" in screen(app)) as pilot:
+        await opened(pilot, app, "ctrl+p")
         await pilot.press(*"checkpoint")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "Stop and save" in screen(app))
         line = next(line for line in screen(app).splitlines() if "Finish this step" in line)
@@ -75,12 +67,9 @@ async def test_a_command_is_found_by_what_it_does_and_its_key_is_told(
         await wait(pilot, lambda: not isinstance(app.screen, Palette))
 
 
-async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best_match(
-    runs: Path, screen: Screen, wait: Any
-) -> None:
+async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best_match(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+    async with showing(app, lambda: "What is the model to learn" in screen(app)) as pilot:
         app.theme = "textual-light"
         await pilot.press("f2")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "textual-light" in screen(app))
@@ -97,35 +86,30 @@ async def test_what_is_marked_stays_so_in_another_size_and_gives_way_to_the_best
         assert marked(found) != "textual-light"
 
 
-async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_what_is_typed_before_the_palette_has_the_focus_is_not_lost(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn" in screen(app))
-        await opened(pilot, app, wait, "ctrl+p")
+    async with showing(app, lambda: "What is the model to learn" in screen(app)) as pilot:
+        await opened(pilot, app, "ctrl+p")
         app.screen.set_focus(None)  # as it is for a moment while the palette is put together
         await pilot.press("t", "h")
         await wait(pilot, lambda: app.screen.query_one(Input).value == "th")
 
 
-async def test_a_theme_is_chosen_by_name(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_a_theme_is_chosen_by_name(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn" in screen(app))
-        await opened(pilot, app, wait, "f2")
+    async with showing(app, lambda: "What is the model to learn" in screen(app)) as pilot:
+        await opened(pilot, app, "f2")
         await pilot.press(*"nord")
         await wait(pilot, lambda: isinstance(app.screen, Palette) and "nord" in screen(app))
         await pilot.press("enter")
         await wait(pilot, lambda: app.theme == "nord")
 
 
-async def test_a_terminal_of_ascii_alone_is_written_ascii_alone(
-    runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_terminal_of_ascii_alone_is_written_ascii_alone(runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LORACLE_ASCII", "1")
     worker.steps(1, 40)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await wait(pilot, lambda: "step 40/100" in screen(app) and "left" in screen(app))
+    async with showing(app, lambda: "step 40/100" in screen(app) and "left" in screen(app), (120, 40)) as pilot:
         assert screen(app).isascii()
         assert "|" in screen(app)
         for key, words in (("f1", "Help"), ("escape", "40/100"), ("ctrl+p", "Freeze"), ("escape", "40/100"), ("escape", "cores")):

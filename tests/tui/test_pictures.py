@@ -8,6 +8,7 @@ import pytest
 
 from engine.inspect import DataInspection, ModelInspection
 from recommender.facts import Machine
+from tests.tui.driving import showing, wait
 from tests.tui.snapshots import same_picture, settled
 from tui.app import LoracleApp
 from tui.draft import Draft
@@ -20,7 +21,7 @@ SIZES = [(80, 24), (120, 40)]
 
 @pytest.fixture(autouse=True)
 def _fakes(
-    *, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: Machine, model: ModelInspection,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: Machine, model: ModelInspection,
     make_data: Callable[..., DataInspection],
 ) -> None:  # fmt: skip
     odd = {"duplicate_share": 0.06, "conflict_share": 0.02, "format": "csv"}
@@ -41,7 +42,7 @@ def _counted(_: dict[str, Any], plans: list[dict[str, Any]], **__: object) -> tu
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_set_up(size: tuple[int, int], runs: Path, wait: Any) -> None:
+async def test_set_up(size: tuple[int, int], runs: Path) -> None:
     app = LoracleApp(draft=Draft(model="demo", data="rows.csv"), runs=runs)
     async with app.run_test(size=size) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and app.screen.ready and app.machine is not None)
@@ -52,10 +53,9 @@ async def test_set_up(size: tuple[int, int], runs: Path, wait: Any) -> None:
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_plan(*, size: tuple[int, int], runs: Path, model: ModelInspection, make_data: Any, wait: Any) -> None:
+async def test_the_plan(size: tuple[int, int], runs: Path, model: ModelInspection, make_data: Any) -> None:
     app = LoracleApp(draft=Draft(model="demo"), runs=runs)
-    async with app.run_test(size=size) as pilot:
-        await wait(pilot, lambda: app.machine is not None)
+    async with showing(app, lambda: app.machine is not None, size) as pilot:
         screen = RecommendationScreen(model, make_data(), Draft(model="demo", data="rows.csv"))
         await app.push_screen(screen)
         await wait(pilot, lambda: screen.advice is not None)

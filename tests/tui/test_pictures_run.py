@@ -10,13 +10,13 @@ import pytest
 
 from engine import events
 from engine.rundir import RunDirectory
+from tests.tui.driving import screen, wait
 from tests.tui.snapshots import same_picture, settled
 from tui.app import LoracleApp
 from tui.screens.help import HelpScreen
 from tui.screens.replay import ReplayScreen
 from tui.screens.run import RunScreen
 
-Screen = Callable[[LoracleApp], str]
 SMALL, LARGE = (80, 24), (120, 40)
 NOW = 1_800_000_000.0
 
@@ -77,7 +77,7 @@ def recorded(make_run: Any, monkeypatch: pytest.MonkeyPatch, machine: object, at
 
 
 @pytest.mark.parametrize(("size", "theme"), [(SMALL, "textual-dark"), (LARGE, "textual-light"), (LARGE, "ansi-dark")])
-async def test_run(runs: Path, recorded: Any, wait: Any, screen: Screen, size: tuple[int, int], theme: str) -> None:
+async def test_run(runs: Path, recorded: Any, size: tuple[int, int], theme: str) -> None:
     app = LoracleApp(runs=runs, attach=recorded())
     async with app.run_test(size=size) as pilot:
         app.theme = theme
@@ -87,7 +87,7 @@ async def test_run(runs: Path, recorded: Any, wait: Any, screen: Screen, size: t
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_result(runs: Path, recorded: Any, wait: Any, screen: Screen, size: tuple[int, int]) -> None:
+async def test_result(runs: Path, recorded: Any, size: tuple[int, int]) -> None:
     app = LoracleApp(runs=runs)
     run = recorded(done=True)
     async with app.run_test(size=size) as pilot:
@@ -98,7 +98,7 @@ async def test_result(runs: Path, recorded: Any, wait: Any, screen: Screen, size
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-async def test_compare(runs: Path, recorded: Any, wait: Any, screen: Screen, size: tuple[int, int]) -> None:
+async def test_compare(runs: Path, recorded: Any, size: tuple[int, int]) -> None:
     app = LoracleApp(runs=runs)
     both = [recorded(done=True), recorded("others", done=True)]
     async with app.run_test(size=size) as pilot:
@@ -108,7 +108,7 @@ async def test_compare(runs: Path, recorded: Any, wait: Any, screen: Screen, siz
         same_picture(app, f"compare-{size[0]}")
 
 
-async def test_replay_and_help(runs: Path, recorded: Any, wait: Any, screen: Screen) -> None:
+async def test_replay_and_help(runs: Path, recorded: Any) -> None:
     app = LoracleApp(runs=runs, attach=recorded())
     async with app.run_test(size=SMALL) as pilot:
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and "stopped" in screen(app))

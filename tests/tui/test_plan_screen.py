@@ -18,6 +18,7 @@ from recommender.decide import recommend
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
 from recommender.recommendation import Caution
+from tests.tui.driving import screen, wait
 from tui import commands_advice, editable, words, work_plan, work_start
 from tui.app import LoracleApp
 from tui.cli import _parser
@@ -27,8 +28,6 @@ from tui.screens.edit import EditScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.run import RunScreen
 from tui.widgets.candidate_card import CandidateCard
-
-Screen = Callable[[LoracleApp], str]
 
 
 @pytest.fixture
@@ -47,8 +46,7 @@ def plan_screen(
 
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.faults)])
 async def test_a_setting_is_changed_and_judged_at_once(
-    *, size: tuple[int, int], runs: Path, plan_screen: RecommendationScreen, started: list[Plan],
-    screen: Screen, wait: Any,
+    size: tuple[int, int], runs: Path, plan_screen: RecommendationScreen, started: list[Plan]
 ) -> None:  # fmt: skip
     app = LoracleApp(runs=runs)
     async with app.run_test(size=size) as pilot:
@@ -98,7 +96,7 @@ async def test_a_setting_is_changed_and_judged_at_once(
 
 
 async def test_warnings_below_the_fold_are_counted_above_it(
-    runs: Path, plan_screen: RecommendationScreen, advice: work_plan.Advice, screen: Screen, wait: Any
+    runs: Path, plan_screen: RecommendationScreen, advice: work_plan.Advice
 ) -> None:
     warned = advice.recommendation.model_copy(update={"warnings": [Caution(code="other", text="Other rows.", facts={})] * 2})
     app = LoracleApp(runs=runs)
@@ -113,7 +111,7 @@ async def test_warnings_below_the_fold_are_counted_above_it(
 
 
 async def test_settings_that_do_not_fit_are_refused_before_anything_starts(
-    *, runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run()  # with none the app would open set-up
     monkeypatch.setattr("engine.runs.start", lambda *args, **more: pytest.fail("it started"))
@@ -131,7 +129,7 @@ async def test_settings_that_do_not_fit_are_refused_before_anything_starts(
 
 
 async def test_a_pilot_says_what_it_would_do_and_starts(
-    *, runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, plan_screen: RecommendationScreen, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     driven: list[Group] = []
     run = make_run().run
@@ -152,7 +150,7 @@ async def test_a_pilot_says_what_it_would_do_and_starts(
 
 async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
     *, runs: Path, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection], make_run: Any,
-    monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """What was said while it was tried holds, and a start that was asked for before it ended starts what it found."""
     started: list[Any] = []
@@ -193,7 +191,7 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
 
 
 async def test_who_looks_at_the_machine_again_starts_nothing_that_waited(
-    *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], screen: Screen, wait: Any
+    runs: Path, plan_screen: RecommendationScreen, started: list[Plan]
 ) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -211,8 +209,7 @@ async def test_who_looks_at_the_machine_again_starts_nothing_that_waited(
 
 
 async def test_memory_is_counted_beside_a_plan_that_is_already_there(
-    *, runs: Path, plan_screen: RecommendationScreen, started: list[Plan], monkeypatch: pytest.MonkeyPatch,
-    screen: Screen, wait: Any,
+    runs: Path, plan_screen: RecommendationScreen, started: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """Until then no number stands there, or the last one that was counted; then it is the one that --auto tells, and decides
     whether a plan may start."""
@@ -320,7 +317,7 @@ def test_training_the_last_layers_names_how_many(advice: work_plan.Advice) -> No
 
 
 async def test_leaving_while_the_model_is_downloaded_starts_nothing(
-    runs: Path, plan_screen: RecommendationScreen, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, plan_screen: RecommendationScreen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, over, started = threading.Event(), threading.Event(), []
 

@@ -1,13 +1,13 @@
 """A recorded run, played back."""
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine import events
+from tests.tui.driving import screen, showing, wait
 from tui.app import LoracleApp
 from tui.screens.replay import ReplayScreen
 from tui.watching import LONGEST_PAUSE, Playback
@@ -84,12 +84,9 @@ def test_jumps_one_upon_the_other_take_every_event_once(recorded: Any) -> None:
     assert recording.state.step == 20
 
 
-async def test_keys_play_faster_hold_and_jump(
-    runs: Path, recorded: Any, screen: Callable[[LoracleApp], str], wait: Any
-) -> None:
+async def test_keys_play_faster_hold_and_jump(runs: Path, recorded: Any) -> None:
     app = LoracleApp(runs=runs, attach=recorded)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "Done: enter" in screen(app))
+    async with showing(app, lambda: "Done: enter" in screen(app)) as pilot:
         await pilot.press("p")
         await wait(pilot, lambda: isinstance(app.screen, ReplayScreen) and app.screen.playback is not None)
         assert isinstance(app.screen, ReplayScreen)

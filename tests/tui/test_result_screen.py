@@ -14,6 +14,7 @@ import pytest
 
 from engine.rundir import RunDirectory
 from engine.state import RunState
+from tests.tui.driving import screen, showing, wait
 from tui import views_compare
 from tui.app import LoracleApp
 from tui.comparing import Compared, Comparison
@@ -23,7 +24,6 @@ from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
 from tui.screens.try_it import TryScreen
 
-Screen = Callable[[LoracleApp], str]
 SIZES = [(80, 24), (120, 40)]
 
 
@@ -55,14 +55,12 @@ def done(make_run: Any) -> Callable[..., Any]:
     return of
 
 
-async def result_of(app: LoracleApp, run: Any, pilot: Any, wait: Any, screen: Screen) -> None:
+async def result_of(app: LoracleApp, run: Any, pilot: Any) -> None:
     app.open_run(run, result=True)
     await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "predicted" in screen(app) and "accuracy" in screen(app))
 
 
-async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height(
-    runs: Path, done: Any, screen: Screen, wait: Any
-) -> None:
+async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height(runs: Path, done: Any) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         app.open_compare([done(), done("others")])
@@ -73,7 +71,7 @@ async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height
         await wait(pilot, lambda: re.search(r"step \d+: A 0\.\d+", screen(app)))
 
 
-async def test_a_result_that_is_opened_again_at_once_is_shown(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+async def test_a_result_that_is_opened_again_at_once_is_shown(runs: Path, done: Any) -> None:
     run, app = done(), LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
         for moments in range(0, 60, 3):  # a second click may come while the first screen is put together
@@ -83,9 +81,7 @@ async def test_a_result_that_is_opened_again_at_once_is_shown(runs: Path, done: 
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "accuracy" in screen(app))
 
 
-async def test_a_report_that_is_still_read_is_not_copied(
-    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_report_that_is_still_read_is_not_copied(runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     run, wanted = done(), threading.Event()
     read = RunDirectory.report
     monkeypatch.setattr(RunDirectory, "report", lambda self: wanted.wait(30) and read(self))
@@ -100,13 +96,11 @@ async def test_a_report_that_is_still_read_is_not_copied(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
-    runs: Path, done: Any, screen: Screen, wait: Any, size: tuple[int, int]
-) -> None:
+async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any, size: tuple[int, int]) -> None:
     run = done()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=size) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         shown = screen(app)
         assert "+35.0 (+25.0 +45.0)" in shown
         assert re.search(r"2\.0 GB +1\.9 GB", shown)
@@ -118,7 +112,7 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(
         await wait(pilot, lambda: "Better than before." in screen(app))
 
 
-async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, done: Any) -> None:
     pilot_folder = runs / "20270101-080000-rows-pilot"
     run = RunDirectory(done().path.rename(pilot_folder.with_name("moved")))
     pilot_folder.mkdir()
@@ -129,27 +123,25 @@ async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, 
     run = RunDirectory(run.path.rename(pilot_folder / "lora"))
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("4", "m")
         told = ("The pilot chose LoRA.", said[0], f"loracle report {pilot_folder.name}", "Better than before.")
         await wait(pilot, lambda: all(words in " ".join(screen(app).split()) for words in told))
 
 
-async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(
-    runs: Path, done: Any, screen: Screen, wait: Any
-) -> None:
+async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(runs: Path, done: Any) -> None:
     run = done(method="full")
     run.model.mkdir(exist_ok=True)
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(120, 40)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("M")
         await wait(pilot, lambda: any("there is nothing to merge" in note.message for note in app._notifications))
     assert not (run.path / "merged").exists()
 
 
 async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_left(
-    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     merges: list[tuple[Path, bool]] = []
     go_on = threading.Event()
@@ -165,7 +157,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
     run.model.mkdir()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("M")
         await wait(pilot, lambda: "A standalone model" in screen(app))
         await pilot.press("enter")
@@ -189,13 +181,11 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
     assert merges == [(run.path / "merged", False), (run.path / "merged", True)]
 
 
-async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(
-    runs: Path, done: Any, screen: Screen, wait: Any
-) -> None:
+async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(runs: Path, done: Any) -> None:
     run = done()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("2")
         await pilot.pause()
         await pilot.press("y")
@@ -210,14 +200,12 @@ async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(
 
 
 @pytest.mark.parametrize("size", SIZES)
-async def test_runs_are_compared_on_the_rows_they_share(
-    runs: Path, done: Any, screen: Screen, wait: Any, size: tuple[int, int]
-) -> None:
+async def test_runs_are_compared_on_the_rows_they_share(runs: Path, done: Any, size: tuple[int, int]) -> None:
     done("other", "full", right=40)
     run = done("rows", "lora", right=58)
     app = LoracleApp(runs=runs)
     async with app.run_test(size=size) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("v")
         await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full" in screen(app))
         row = next(y for y, line in enumerate(screen(app).splitlines()) if "other-full" in line)
@@ -237,12 +225,9 @@ async def test_runs_are_compared_on_the_rows_they_share(
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
 
 
-async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "/ search" in screen(app) and "x Stop and save" in screen(app))
+    async with showing(app, lambda: "/ search" in screen(app) and "x Stop and save" in screen(app)) as pilot:
         y, line = next((y, line) for y, line in enumerate(screen(app).splitlines()) if "/ search" in line)
         await pilot.click(offset=(line.index("/ search"), y))
         await wait(pilot, lambda: "esc Close search" in screen(app).splitlines()[-1])
@@ -255,7 +240,7 @@ async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
 
 
-async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any, screen: Screen, wait: Any) -> None:
+async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any) -> None:
     first, second = done("a"), done("b")
     kept = json.loads((second.scores / "after.json").read_text())
     (second.scores / "after.json").write_text(json.dumps({**kept, "truth": [1] * 60}))
@@ -320,7 +305,7 @@ class FakeTrial:
 
 
 async def test_where_no_process_can_be_started_nothing_is_tried_and_that_is_said(
-    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def none(*_: object, **__: object) -> None:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
@@ -331,22 +316,20 @@ async def test_where_no_process_can_be_started_nothing_is_tried_and_that_is_said
     run.model.mkdir()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("t")
         await wait(pilot, lambda: "No process can be started here" in screen(app))
         assert "Loading" not in screen(app)
 
 
-async def test_a_text_is_tried_on_both_models(
-    runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_text_is_tried_on_both_models(runs: Path, done: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.trying.Trial", FakeTrial)
     monkeypatch.setattr("engine.launch.environment", dict)
     run = done()
     run.model.mkdir()
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot, wait, screen)
+        await result_of(app, run, pilot)
         await pilot.press("t")
         await wait(pilot, lambda: isinstance(app.screen, TryScreen) and "Ready" in screen(app))
         assert "your rows' system message “You are [/] Bo.”" in " ".join(screen(app).split())

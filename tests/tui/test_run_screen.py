@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +19,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts
 from tests.engine.test_runs import PLAN
+from tests.tui.driving import screen, showing, wait
 from tui import views_run, views_samples, work
 from tui.app import LoracleApp
 from tui.endings import ending
@@ -37,8 +37,6 @@ from tui.watching import Live
 from tui.widgets.log_view import LogView
 from tui.widgets.quiet import Quiet
 
-Screen = Callable[[LoracleApp], str]
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
@@ -50,7 +48,7 @@ def log_of(app: LoracleApp) -> str:
     return app.screen.query_one(LogView).text
 
 
-async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any) -> None:
     worker = make_run()
     worker.begin(total=100)
     app = LoracleApp(runs=runs, attach=worker.run)
@@ -71,17 +69,14 @@ async def test_the_screen_follows_the_event_log(runs: Path, make_run: Any, scree
         assert "evaluation at step 25" in log_of(app)
 
 
-async def test_another_size_during_a_run_shows_what_there_is_room_for(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
-) -> None:
+async def test_another_size_during_a_run_shows_what_there_is_room_for(runs: Path, make_run: Any) -> None:
     worker = make_run()
     worker.events.write("phase", name="load", done=0, total=0, unit="")
     worker.begin()
     worker.steps(1, 5)
     worker.evaluate(5)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "step 5/100" in screen(app))
+    async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
         await wait(pilot, lambda: "5 evaluations · 6 samples · 7 advice" in screen(app))  # in the frame of the log
         y, line = next((y, line) for y, line in enumerate(screen(app).splitlines()) if "6 samples" in line)
         await pilot.click(offset=(line.index("5 evaluations") + 2, y))
@@ -100,11 +95,10 @@ def test_a_long_name_leaves_room_for_what_the_run_does(worker: Any) -> None:
     assert said == f"{'n' * 23}… · training · epoch 0.2/4"
 
 
-async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "step 5/100" in screen(app))
+    async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
         await pilot.press("2", "m")
         await wait(pilot, lambda: "4 log" not in screen(app) and "loss" in screen(app))
         assert app.screen.query_one("#now").size.width > 70
@@ -116,7 +110,7 @@ async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker
         await wait(pilot, lambda: "5 evaluations" in screen(app) and "1 loss" in screen(app))
 
 
-async def test_what_is_asked_for_while_its_screen_is_left_is_not_done(runs: Path, worker: Any, wait: Any) -> None:
+async def test_what_is_asked_for_while_its_screen_is_left_is_not_done(runs: Path, worker: Any) -> None:
     app, calls = LoracleApp(runs=runs), []
     async with app.run_test(size=(80, 24)) as pilot:
         left = RunScreen(worker.run)
@@ -130,19 +124,18 @@ async def test_what_is_asked_for_while_its_screen_is_left_is_not_done(runs: Path
     assert calls == []
 
 
-async def test_steps_of_absurd_numbers_are_drawn(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_steps_of_absurd_numbers_are_drawn(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     fields = {"epoch": 1, "learning_rate": 0.1, "grad_norm": 1, "tokens": 1, "rows": 1, "seconds": 0.1, "memory": 1}
     worker.events.write("step", step=1e308, loss=0.5, **fields)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "eval loss" in screen(app))
+    async with showing(app, lambda: "eval loss" in screen(app)):
+        pass
 
 
-async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         worker.steps(1, 100)
         worker.report()
         worker.end()
@@ -158,10 +151,9 @@ async def test_a_run_that_ends_while_watched_leads_to_its_result(runs: Path, wor
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen))
 
 
-async def test_the_last_answers_of_a_run_do_not_hinder_its_result(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_the_last_answers_of_a_run_do_not_hinder_its_result(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         worker.report()  # what the same look at the events finds: the first answers, and the end
         answer = {"split": "validation", "step": 100, "number": 0, "prompt": "charged twice", "wanted": "w", "answer": "w"}
         worker.events.write("sample", **answer)
@@ -169,11 +161,10 @@ async def test_the_last_answers_of_a_run_do_not_hinder_its_result(runs: Path, wo
         await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "after training" in screen(app))
 
 
-async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "step 5/100" in screen(app))
+    async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
         worker.die("Killed: [/] \x1b[31mout of memory\x1b]0;hi\x07")
         await wait(pilot, lambda: "died" in screen(app))
         await wait(pilot, lambda: "out of memory" in log_of(app))
@@ -225,17 +216,14 @@ def test_a_worker_that_says_its_last_word_while_it_is_looked_for_is_not_dead(
         assert look().status == "stopped"
 
 
-async def test_a_stopped_run_is_resumed_with_r(
-    runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_stopped_run_is_resumed_with_r(runs: Path, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     worker.steps(1, 5)
     worker.events.write("checkpoint", step=5, path="x", bytes=1, seconds=0.1, best=False)
     worker.end("stopped", 5, cause="stopped on request", checkpoint=5)
     resumed: list[str] = []
     monkeypatch.setattr("engine.runs.resume", lambda run: resumed.append(run.name))
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "Stopped at the checkpoint of step 5" in screen(app))
+    async with showing(app, lambda: "Stopped at the checkpoint of step 5" in screen(app)) as pilot:
         await pilot.press("r")
         await wait(pilot, lambda: resumed == [worker.run.name])
         await wait(pilot, lambda: "starting the worker" in screen(app))  # and not training, as when it was stopped
@@ -271,9 +259,7 @@ def test_a_comparison_whose_folder_cannot_be_written_is_told_when_it_is_to_go_on
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     cause = "The loss is no longer a number at step 6. Most likely learning_rate is too high (it is 0.0002)."
     cure = f"`loracle run {worker.run.path}/plan.yaml --set learning_rate=2e-06` starts over with a safer setting."
@@ -290,9 +276,7 @@ async def test_a_run_that_would_fail_again_is_begun_anew_with_the_saner_setting(
         assert (plan.chosen, plan._draft.settings["lora"]["learning_rate"]) == ("lora", "2e-06")
 
 
-async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(runs: Path, worker: Any) -> None:
     cause = "The longest rows take 11.2 GB, and 4.1 GB are free. " * 6 + "Use `--set max_length=256`."
     worker.end("refused", 3, cause=cause)
     app = LoracleApp(runs=runs, attach=worker.run)
@@ -301,13 +285,10 @@ async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(
         assert all(part in screen(app) for part in ("1 loss", "2 now", "memory", "4 log"))
 
 
-async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         await pilot.press("x")
         await wait(pilot, lambda: (worker.run.control / "stop").exists())
         await wait(pilot, lambda: "finishes this step and saves" in screen(app))
@@ -319,10 +300,9 @@ async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(
 
 
 @pytest.mark.parametrize("key", ["ctrl+q", "d"])
-async def test_leaving_leaves_the_run_alone(runs: Path, worker: Any, wait: Any, key: str) -> None:
+async def test_leaving_leaves_the_run_alone(runs: Path, worker: Any, key: str) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         await pilot.press(key)
         await pilot.pause()
     assert app.left_running == worker.run
@@ -330,7 +310,7 @@ async def test_leaving_leaves_the_run_alone(runs: Path, worker: Any, wait: Any, 
     assert worker.run.alive()
 
 
-async def test_hostile_texts_in_a_log_are_shown_as_plain_text(runs: Path, make_run: Any, screen: Screen, wait: Any) -> None:
+async def test_hostile_texts_in_a_log_are_shown_as_plain_text(runs: Path, make_run: Any) -> None:
     worker = make_run()
     nasty = "[/] [@click=app.quit]x[/] \x1b]52;c;aGk=\x07 \x9b31m \u202ered"
     worker.begin(device=nasty, method=nasty)
@@ -341,16 +321,13 @@ async def test_hostile_texts_in_a_log_are_shown_as_plain_text(runs: Path, make_r
     worker.events.write("step", step="x", loss=nasty)
     worker.end("failed", 4, cause=nasty, cure=nasty)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "Failed:" in screen(app))
+    async with showing(app, lambda: "Failed:" in screen(app)) as pilot:
         both = screen(app) + log_of(app)
         assert "[@click=app.quit]x[/]" in both
         assert not any(c in both for c in "\x1b\x07\x9b\u202e")
 
 
-async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
-    runs: Path, make_run: Any, screen: Screen, wait: Any
-) -> None:
+async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(runs: Path, make_run: Any) -> None:
     done = make_run("finished")
     done.begin()
     done.evaluate(100, "after", accuracy=0.91)
@@ -358,8 +335,7 @@ async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
     done.report()
     done.die()
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "done" in screen(app))
+    async with showing(app, lambda: "done" in screen(app)) as pilot:
         assert isinstance(app.screen, HomeScreen)
         assert "F1 0.900" in screen(app)
         await pilot.press("enter")
@@ -368,35 +344,33 @@ async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(
         await wait(pilot, lambda: isinstance(app.screen, HomeScreen))
 
 
-async def test_a_first_start_goes_straight_to_set_up(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_a_first_start_goes_straight_to_set_up(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: type(app.screen).__name__ == "SetupScreen" and "Still needed" in screen(app))
+    async with showing(app, lambda: type(app.screen).__name__ == "SetupScreen" and "Still needed" in screen(app)):
+        pass
 
 
-async def test_a_damaged_report_is_said(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_damaged_report_is_said(runs: Path, worker: Any) -> None:
     worker.end()
     worker.run.report_file.write_text("{not json")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "done" in screen(app))
+    async with showing(app, lambda: "done" in screen(app)) as pilot:
         await pilot.press("enter")
         await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
 
 
-async def test_a_report_of_any_shape_crashes_nothing(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_a_report_of_any_shape_crashes_nothing(runs: Path, worker: Any) -> None:
     worker.end()
     worker.report(scores=[], gains=None, labels=["[/]"] * 3, rows="x", memory=1, seconds={"total": "soon"}, method=7)
     worker.report(scores={"after": {"confusion": [[1], "x"], "per_class": "no"}}, statements=[1, "ok [/]"], recoveries=[7])
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await wait(pilot, lambda: "done" in screen(app))
+    async with showing(app, lambda: "done" in screen(app), (120, 40)) as pilot:
         await pilot.press("enter")
         await wait(pilot, lambda: "ok [/]" in screen(app))
 
 
 async def test_a_report_that_cannot_be_shown_is_said_where_it_would_stand(
-    worker: Any, runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+    worker: Any, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """For a reason that nobody has foreseen."""
     worker.report()
@@ -407,20 +381,18 @@ async def test_a_report_that_cannot_be_shown_is_said_where_it_would_stand(
         await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
 
 
-async def test_help_lists_the_keys_of_the_screen(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_help_lists_the_keys_of_the_screen(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         await pilot.press("f1")
         await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
         await pilot.press("escape", "question_mark")
         await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
 
 
-async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker: Any, screen: Screen, wait: Any) -> None:
+async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None)
+    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
         await pilot.press("ctrl+p")
         await wait(pilot, lambda: isinstance(app.focused, Input))
         await pilot.press(*"stop and")
@@ -429,15 +401,14 @@ async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker:
         await wait(pilot, lambda: (worker.run.control / "stop").exists())
 
 
-async def test_a_small_terminal_is_told_so(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_a_small_terminal_is_told_so(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(40, 12)) as pilot:
-        await wait(pilot, lambda: "this terminal is 40x12" in screen(app))
+    async with showing(app, lambda: "this terminal is 40x12" in screen(app), (40, 12)) as pilot:
         await wait(pilot, lambda: "…" in screen(app).splitlines()[0])  # the machine, for which there is no room
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 12), (120, 40)])
-async def test_what_is_marked_in_a_long_list_is_in_sight(size: tuple[int, int], runs: Path, screen: Screen, wait: Any) -> None:
+async def test_what_is_marked_in_a_long_list_is_in_sight(size: tuple[int, int], runs: Path) -> None:
     app = LoracleApp(runs=runs)
     async with app.run_test(size=size) as pilot:
         app.push_screen(PickScreen("Which column?", [(str(n), Content(f"column {n}")) for n in range(30)]))
@@ -446,17 +417,14 @@ async def test_what_is_marked_in_a_long_list_is_in_sight(size: tuple[int, int], 
         await wait(pilot, lambda: "column 29" in screen(app) and "goes back" in screen(app))
 
 
-async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_first(
-    worker: Any, runs: Path, screen: Screen, wait: Any
-) -> None:
+async def test_samples_of_an_evaluation_say_what_is_right_and_what_was_said_at_first(worker: Any, runs: Path) -> None:
     worker.steps(1, 20)
     for step, answers in ((10, ("delivery", "billing")), (20, ("billing", "delivery"))):
         for number, answer in enumerate(answers):
             fields = {"prompt": f"charged twice {number}", "wanted": "billing", "answer": answer}
             worker.events.write("sample", split="validation", step=step, number=number, **fields)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await wait(pilot, lambda: "samples at step 20" in screen(app))
+    async with showing(app, lambda: "samples at step 20" in screen(app), (120, 40)) as pilot:
         await wait(pilot, lambda: re.search(r"✓ billing \(was delivery\) +charged twice 0", screen(app)))
         await wait(pilot, lambda: re.search(r"✗ delivery \(wanted billing\) +charged twice 1", screen(app)))
         await pilot.resize_terminal(80, 24)
@@ -489,12 +457,9 @@ def test_answers_while_a_model_learns_stand_beside_those_that_are_older(worker: 
     assert state.sample_seconds == 0.5
 
 
-async def test_the_log_follows_the_run_from_the_line_on_that_no_longer_fits(
-    runs: Path, worker: Any, screen: Screen, wait: Any
-) -> None:
+async def test_the_log_follows_the_run_from_the_line_on_that_no_longer_fits(runs: Path, worker: Any) -> None:
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "the worker runs" in screen(app))
+    async with showing(app, lambda: "the worker runs" in screen(app)) as pilot:
         worker.evaluate(256)  # as wide as the log is before it has a scroll bar
         for step in range(1, 9):  # one after the other, as a run says them
             worker.events.write("checkpoint", step=step, path="x", bytes=1, seconds=0.1, best=False)

@@ -10,6 +10,7 @@ from textual.widgets import DataTable
 
 from engine import demo_chat, userstate
 from recommender.errors import InputError
+from tests.tui.driving import showing, wait
 from tui import settings
 from tui.app import LoracleApp
 from tui.cli import main
@@ -89,11 +90,10 @@ def test_a_user_without_a_home_has_no_settings_and_nothing_is_remembered(monkeyp
 
 
 async def test_a_theme_that_there_is_not_is_told_with_the_nearest(
-    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, wait: Any
+    runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run()  # else set-up would be opened in this very moment
     monkeypatch.setenv("LORACLE_THEME", "nrod")
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: any("the nearest is nord" in n.message for n in app._notifications))
+    async with showing(app, lambda: any("the nearest is nord" in n.message for n in app._notifications)) as pilot:
         await wait(pilot, lambda: bool(app.screen.query_one(DataTable).row_count))

@@ -11,7 +11,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tests.tui.driving import ready
+from tests.tui.driving import ready, screen, showing, wait
 from tui import draft as drafts
 from tui import views_setup, work_plan
 from tui.app import LoracleApp
@@ -19,8 +19,6 @@ from tui.draft import Draft
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.run import RunScreen
 from tui.screens.setup import SetupScreen
-
-Screen = Callable[[LoracleApp], str]
 
 
 def test_the_line_of_memory_tells_bytes_only_where_they_were_counted(facts: Facts) -> None:
@@ -38,12 +36,9 @@ def test_the_line_of_memory_tells_bytes_only_where_they_were_counted(facts: Fact
 
 
 @pytest.mark.usefixtures("known")
-async def test_the_machine_may_be_known_before_set_up_is_put_together(
-    runs: Path, machine: Machine, screen: Screen, wait: Any
-) -> None:
+async def test_the_machine_may_be_known_before_set_up_is_put_together(runs: Path, machine: Machine) -> None:
     app = LoracleApp(draft=Draft(), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "2 cores" in screen(app))
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen) and "2 cores" in screen(app)) as pilot:
         app.open_setup()
         app.know_machine(machine)
         await wait(pilot, lambda: len(app.screen_stack) == 3 and "2 cores" in screen(app))
@@ -51,7 +46,7 @@ async def test_the_machine_may_be_known_before_set_up_is_put_together(
 
 @pytest.mark.usefixtures("known")
 async def test_the_whole_way_to_a_started_run(
-    *, rows: Path, runs: Path, make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[tuple[Plan, object]] = []
     worker = make_run()
@@ -63,8 +58,7 @@ async def test_the_whole_way_to_a_started_run(
 
     monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await wait(pilot, lambda: "where is my parcel" in screen(app))
         shown = screen(app)
         assert "600 rows · 2 classes" in shown
@@ -90,9 +84,7 @@ async def test_the_whole_way_to_a_started_run(
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
-    *, rows: Path, runs: Path, screen: Screen, wait: Any
-) -> None:
+async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(rows: Path, runs: Path) -> None:
     drafts.keep(Draft(model="mine", goal={"purpose": "code"}))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
     async with app.run_test(size=(80, 24)) as pilot:
@@ -109,12 +101,11 @@ async def test_a_draft_that_one_was_in_the_middle_of_outlives_another_one(
 @pytest.mark.usefixtures("known")
 @pytest.mark.parametrize("size", [(80, 24), pytest.param((120, 40), marks=pytest.mark.faults)])
 async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
-    *, size: tuple[int, int], rows: Path, runs: Path, screen: Screen, wait: Any, monkeypatch: pytest.MonkeyPatch
+    size: tuple[int, int], rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(rows.parent)
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=size) as pilot:
-        await wait(pilot, lambda: "What is the model to learn?" in screen(app))
+    async with showing(app, lambda: "What is the model to learn?" in screen(app), size) as pilot:
         await pilot.press("j", "j", "enter")
         await wait(pilot, lambda: "to choose from" in screen(app))
         assert "needs a model" in screen(app)
@@ -148,25 +139,23 @@ async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
 
 
 @pytest.mark.usefixtures("known")
-async def test_the_demo_is_one_key(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_the_demo_is_one_key(runs: Path) -> None:
     app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "d tries the demo" in screen(app))
+    async with showing(app, lambda: "d tries the demo" in screen(app)) as pilot:
         await pilot.press("d")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
 
 
 @pytest.mark.usefixtures("known")
 async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(data: str, **options: object) -> DataInspection:
         raise InputError(f"{data}: every row has the label [/], so there is nothing to learn \x1b]52;c;aGk=\x07.")
 
     monkeypatch.setattr("engine.inspect.inspect_data", refuse)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await wait(pilot, lambda: "nothing to learn" in screen(app))
+    async with showing(app, lambda: "nothing to learn" in screen(app), (120, 40)) as pilot:
         assert "[/]" in screen(app)
         assert "\x1b" not in screen(app)
         await pilot.press("ctrl+r")
@@ -174,9 +163,7 @@ async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_mistake_in_a_worker_is_said_and_ends_nothing(rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object) -> work_plan.Advice:
         raise ZeroDivisionError("[/] oops")
 

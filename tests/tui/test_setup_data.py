@@ -10,7 +10,7 @@ from textual.widgets import OptionList
 
 from engine.inspect import DataInspection
 from recommender.errors import InputError
-from tests.tui.driving import ready
+from tests.tui.driving import ready, screen, showing, wait
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.files import FilesScreen
@@ -19,13 +19,10 @@ from tui.screens.setup import SetupScreen
 from tui.screens.step_data import _is_of
 from tui.views_setup import columns_for
 
-Screen = Callable[[LoracleApp], str]
-
 
 @pytest.mark.usefixtures("known")
 async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_command(
-    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen,
-    wait: Any,
+    rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     asked: list[int | None] = []
 
@@ -35,8 +32,7 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
 
     monkeypatch.setattr("engine.inspect.inspect_data", inspect)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         setup = app.screen
         assert isinstance(setup, SetupScreen)
         setup.action_go("limits")
@@ -51,7 +47,7 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
 
 @pytest.mark.usefixtures("known")
 async def test_columns_and_task_are_changed_where_they_are_shown(
-    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[object, object, object]] = []
 
@@ -61,8 +57,7 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         app.screen.query_one("#found").focus()
         await pilot.press("c")
         await wait(pilot, lambda: "label: label" in screen(app))
@@ -81,7 +76,7 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
 
 @pytest.mark.usefixtures("known")
 async def test_two_columns_of_text_can_be_read_as_one(
-    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
 
@@ -91,8 +86,7 @@ async def test_two_columns_of_text_can_be_read_as_one(
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         app.screen.query_one("#found").focus()
         await pilot.press("c", "enter")
         await wait(pilot, lambda: "text + id, a line each" in screen(app))
@@ -105,14 +99,13 @@ async def test_two_columns_of_text_can_be_read_as_one(
 
 @pytest.mark.usefixtures("known")
 async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
-    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     long = {"tokens_p50": 300, "tokens_p95": 400, "tokens_p99": 560, "tokens_max": 600}
     cut = [{"length": 400, "rows_cut": 60, "tokens_kept": 250_000}]
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**long, truncation=cut))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         app.screen.query_one("#found").focus()
         await wait(pilot, lambda: "l reads" in screen(app))
         await pilot.press("l", "ctrl+r")
@@ -124,7 +117,7 @@ async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
 
 @pytest.mark.usefixtures("known")
 async def test_rows_that_contradict_others_are_left_out_with_one_key(
-    *, rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def data(name: str, **options: Any) -> Any:
         found = make_data(conflict_share=0.0 if options["drop_conflicts"] else 0.04)
@@ -132,8 +125,7 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         app.screen.query_one("#found").focus()
         await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
         await pilot.press("x")
@@ -163,23 +155,20 @@ def test_what_is_wrong_is_told_at_the_file_it_is_about(message: str, held_out: s
 
 @pytest.mark.usefixtures("known")
 async def test_what_was_wrong_with_held_out_rows_goes_with_the_question(
-    rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(data: str, **options: Any) -> DataInspection:
         raise InputError(f"{options['eval'] or data}: there is no such file.")
 
     monkeypatch.setattr("engine.inspect.inspect_data", refuse)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows), held_out="gone.csv"), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "✗ gone.csv: there is no such file." in screen(app))
+    async with showing(app, lambda: "✗ gone.csv: there is no such file." in screen(app)) as pilot:
         app.screen.field("data").fill("")  # type: ignore[attr-defined]
         await wait(pilot, lambda: "gone.csv: there" not in screen(app))
 
 
 @pytest.mark.usefixtures("known")
-async def test_files_are_completed_and_picked_by_keyboard(
-    tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui.screens.step_data.PAUSE", 0.05)
     folder = tmp_path / "a folder with a name so long that its path takes more than one line of the dialog" / "many"
     (folder / "inner").mkdir(parents=True)
@@ -188,8 +177,7 @@ async def test_files_are_completed_and_picked_by_keyboard(
     (folder / "notes.bin").write_bytes(b"x")
     (folder / "bad\x1b]0;title\x07.csv").write_text("text,label\na,b\n")
     app = LoracleApp(draft=Draft(model="demo"), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen))
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen)) as pilot:
         setup = app.screen
         assert isinstance(setup, SetupScreen)
         setup.query_one("#data").focus()
@@ -211,7 +199,7 @@ async def test_files_are_completed_and_picked_by_keyboard(
         await wait(pilot, lambda: setup.field("data").value == str(folder / "train-one.csv"))
 
 
-async def test_from_the_folder_above_enter_leads_back(tmp_path: Path, runs: Path, screen: Screen, wait: Any) -> None:
+async def test_from_the_folder_above_enter_leads_back(tmp_path: Path, runs: Path) -> None:
     for name in ("first", "second", "third"):
         (tmp_path / "folder" / name).mkdir(parents=True)
     app = LoracleApp(draft=Draft(), runs=runs)
@@ -226,14 +214,12 @@ async def test_from_the_folder_above_enter_leads_back(tmp_path: Path, runs: Path
 
 @pytest.mark.usefixtures("known")
 async def test_a_class_and_its_count_stay_on_one_line(
-    *, rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, screen: Screen,
-    wait: Any,
+    rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     labels = tuple(f"card {'x' * n}" for n in range(3, 17))
     monkeypatch.setattr("engine.inspect.inspect_data", lambda *_, **__: make_data(labels, 100))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app) and "2 more" in screen(app))
+    async with showing(app, lambda: ready(app) and "2 more" in screen(app)) as pilot:
         for width in (80, 91):
             await pilot.resize_terminal(width, 40)
             await wait(pilot, lambda: all(f"{label}: 100" in screen(app) for label in labels[:12]))

@@ -1,7 +1,6 @@
 """Set-up, model: from the cache, from the hub, and late answers."""
 
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +11,17 @@ from engine.inspect import ModelInspection
 from engine.inspection.child import Cancel
 from recommender.errors import InputError
 from tests.hub import Hub, Repository, serving
+from tests.tui.driving import screen, showing, wait
 from tui import work_setup
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.setup import SetupScreen
 from tui.widgets.choices import Options
 
-Screen = Callable[[LoracleApp], str]
-
 
 @pytest.mark.usefixtures("known")
 async def test_a_late_answer_about_an_older_model_is_dropped(
-    *, rows: Path, runs: Path, model: ModelInspection, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, model: ModelInspection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
     cancels: list[Cancel] = []
@@ -39,8 +37,7 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
 
     monkeypatch.setattr("engine.inspect.inspect_model", slow)
     app = LoracleApp(draft=Draft(model="first-model", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model"))) as pilot:
         await pilot.press("escape")
         await wait(pilot, lambda: asked == ["first-model"])
         assert isinstance(app.screen, SetupScreen)
@@ -54,16 +51,13 @@ async def test_a_late_answer_about_an_older_model_is_dropped(
 
 
 @pytest.mark.usefixtures("known")
-async def test_set_up_opens_at_a_model_that_is_refused(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_set_up_opens_at_a_model_that_is_refused(rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str, **options: Any) -> ModelInspection:
         raise InputError(f"{name}: there is no such model folder.")
 
     monkeypatch.setattr("engine.inspect.inspect_model", refuse)
     app = LoracleApp(draft=Draft(model="./gone", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and "no such model folder" in screen(app))
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen) and "no such model folder" in screen(app)) as pilot:
         await wait(pilot, lambda: "Cannot be used: 2 Model." in screen(app))
         assert "● 2 Model" in screen(app)
         await pilot.press("tab", "4")  # on: it stays marked, and nobody is brought back
@@ -72,9 +66,7 @@ async def test_set_up_opens_at_a_model_that_is_refused(
 
 
 @pytest.mark.usefixtures("known")
-async def test_models_come_from_the_cache_and_from_the_hub(
-    *, tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_models_come_from_the_cache_and_from_the_hub(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = tmp_path / "hub" / "models--org--cached-model" / "snapshots" / "abc"
     snapshot.mkdir(parents=True)
     (snapshot / "config.json").write_text("{}")
@@ -85,8 +77,7 @@ async def test_models_come_from_the_cache_and_from_the_hub(
     names = ("org/zebra-small", "org/zebra-[b]large[/]", "org/zebra\x1b[31mred")
     with serving(Hub({name: Repository() for name in names})) as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.address)
-        async with app.run_test(size=(80, 24)) as pilot:
-            await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+        async with showing(app, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model"))) as pilot:
             app.screen._show("model")  # type: ignore[attr-defined]
             await wait(pilot, lambda: "org/cached-model" in screen(app))
             await pilot.press(*"zebra")
@@ -107,17 +98,14 @@ async def test_models_come_from_the_cache_and_from_the_hub(
 
 
 @pytest.mark.usefixtures("known")
-async def test_without_a_network_the_search_says_so_and_rests(
-    *, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_without_a_network_the_search_says_so_and_rests(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert work_setup.models_on_hub("bert") is None
     asked: list[str] = []
     monkeypatch.setattr("engine.inspection.hub_list.found_on_hub", asked.append)
     monkeypatch.setattr("tui.screens.step_model.SEARCH_PAUSE", 0.0)
     app = LoracleApp(draft=Draft(model="", data="x.csv"), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model")))
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen) and bool(app.screen.query("#model"))) as pilot:
         app.screen._show("model")  # type: ignore[attr-defined]
         await pilot.press(*"zebra")
         await wait(pilot, lambda: "no answer from the hub" in screen(app))
@@ -128,10 +116,9 @@ async def test_without_a_network_the_search_says_so_and_rests(
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_page_up_in_a_list_that_has_no_size_yet_moves_nothing(runs: Path, screen: Screen, wait: Any) -> None:
+async def test_a_page_up_in_a_list_that_has_no_size_yet_moves_nothing(runs: Path) -> None:
     app = LoracleApp(draft=Draft(), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: "What is the model to learn" in screen(app))
+    async with showing(app, lambda: "What is the model to learn" in screen(app)) as pilot:
         models = app.screen.query_one("#models", Options)  # of another step
         await wait(pilot, lambda: models.option_count > 0)
         models.highlighted = 0
@@ -140,11 +127,11 @@ async def test_a_page_up_in_a_list_that_has_no_size_yet_moves_nothing(runs: Path
         assert models.highlighted == 0
 
 
-async def test_a_mistake_of_ours_behind_a_step_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any) -> None:
+async def test_a_mistake_of_ours_behind_a_step_is_told(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def look(name: str, **options: Any) -> ModelInspection:
         raise KeyError("layers")
 
     monkeypatch.setattr("engine.inspect.inspect_model", look)
     app = LoracleApp(draft=Draft(model="demo"), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: any("wrong: 'layers'" in note.message for note in app._notifications))
+    async with showing(app, lambda: any("wrong: 'layers'" in note.message for note in app._notifications)):
+        pass

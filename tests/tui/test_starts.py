@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,24 +11,21 @@ import pytest
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.plan import Plan
-from tests.tui.driving import ready
+from tests.tui.driving import ready, screen, showing, wait
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens import plan_starts
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
 
-Screen = Callable[[LoracleApp], str]
-
 
 @pytest.mark.usefixtures("known")
 async def test_advice_against_a_run_asks_before_starting(
-    *, rows: Path, runs: Path, make_data: Any, started: list[Plan], monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, make_data: Any, started: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Not yet" in screen(app))
         await pilot.press("enter")
@@ -45,14 +42,13 @@ async def test_advice_against_a_run_asks_before_starting(
 
 @pytest.mark.usefixtures("known")
 async def test_what_does_not_fit_cannot_be_started(
-    *, rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
+    rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiny = machine.model_copy(update={"ram_available": 200_000_000})
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: tiny)
     monkeypatch.setattr("engine.runs.start", lambda *a, **more: pytest.fail("started"))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Nothing fits" in screen(app))
         await pilot.press("1", "enter")
@@ -61,16 +57,13 @@ async def test_what_does_not_fit_cannot_be_started(
 
 
 @pytest.mark.usefixtures("known")
-async def test_a_refused_start_is_said_and_the_choice_stays(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, screen: Screen, wait: Any
-) -> None:
+async def test_a_refused_start_is_said_and_the_choice_stays(rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **more: object) -> None:
         raise Refused("the disk is [bold]full")
 
     monkeypatch.setattr("engine.runs.start", refuse)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.press("enter")
@@ -111,7 +104,7 @@ def imports(known: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.usefixtures("imports")
 async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
-    *, rows: Path, runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch, wait: Any
+    rows: Path, runs: Path, make_run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
     run = make_run().run
@@ -122,8 +115,7 @@ async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
 
     monkeypatch.setattr("engine.runs.start", start)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: len(Imports.waiting()) == 1)
         await pilot.press("3")
@@ -138,10 +130,9 @@ async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
 
 @pytest.mark.usefixtures("imports")
 @pytest.mark.parametrize("leave", ["escape", "ctrl+q"])
-async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(*, leave: str, rows: Path, runs: Path, wait: Any) -> None:
+async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(leave: str, rows: Path, runs: Path) -> None:
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         await pilot.press(leave)
@@ -155,11 +146,10 @@ async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(*, leave: str,
 
 @pytest.mark.usefixtures("imports")
 async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
-    *, rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch, wait: Any
+    rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         beside: list[list[str]] = []
@@ -177,15 +167,12 @@ async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
 
 
 @pytest.mark.usefixtures("imports")
-async def test_a_pilot_begins_without_the_worker_that_waits(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any
-) -> None:
+async def test_a_pilot_begins_without_the_worker_that_waits(rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside: list[list[str]] = []
     monkeypatch.setattr("tui.work_start.pilot_hours", lambda advice: (0.1, ["LoRA", "full"], False))
     monkeypatch.setattr("tui.work_start.start_pilot", lambda *given: beside.append(Imports.waiting()))
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         await pilot.press("p")
@@ -197,12 +184,11 @@ async def test_a_pilot_begins_without_the_worker_that_waits(
 
 @pytest.mark.usefixtures("imports")
 async def test_a_plan_that_nobody_touches_holds_no_worker_for_ever(
-    *, rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch, wait: Any
+    rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_starts, "READ", 0.05)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await wait(pilot, lambda: ready(app))
+    async with showing(app, lambda: ready(app)) as pilot:
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.all) and not Imports.waiting())
         before = len(Imports.all)
