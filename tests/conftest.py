@@ -41,9 +41,9 @@ settings.register_profile("chance", deadline=None, suppress_health_check=FOR_ANY
 settings.register_profile("same", settings.get_profile("chance"), derandomize=True)
 settings.load_profile("same")
 
-MakePlan = Callable[..., Plan]
 Once = Callable[[str, Callable[[Path], object]], Path]
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Background = Callable[..., "subprocess.Popen[str]"]
 
 
 def _texts() -> list[str]:
@@ -230,37 +230,32 @@ def tiny_t5(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
-def make_plan() -> MakePlan:
-    """A plan on the example rows: `make_plan(model, method, **fields)`; `data` is merged."""
-
-    def made(model: Path, method: str = "full", *, data: dict[str, Any] | None = None, **fields: Any) -> Plan:
-        rows = {
-            "train": str(TRAIN),
-            "eval": str(HELD_OUT),
-            "text_column": "text",
-            "label_column": "label",
-            "labels": _labels(),
-            "train_rows": 120,
-            "eval_rows": 40,
-            "validation_rows": 24,
-        }
-        adapter = {} if method == "full" else {"rank": 4, "alpha": 8, "target_modules": "all-linear", "dropout": 0.1}
-        content = {
-            "model": {"id": str(model)},
-            "data": rows | (data or {}),
-            "method": method,
-            "learning_rate": 1e-3,
-            "epochs": 2.0,
-            "effective_batch": 8,
-            "max_length": 48,
-            "token_budget": 1024,
-            "evaluations": 3,
-            "early_stopping": False,
-        }
-        return Plan.model_validate(content | adapter | fields)
-
-    return made
+def make_plan(model: Path, method: str = "full", *, data: dict[str, Any] | None = None, **fields: Any) -> Plan:
+    """A plan on the example rows; `data` is merged."""
+    rows = {
+        "train": str(TRAIN),
+        "eval": str(HELD_OUT),
+        "text_column": "text",
+        "label_column": "label",
+        "labels": _labels(),
+        "train_rows": 120,
+        "eval_rows": 40,
+        "validation_rows": 24,
+    }
+    adapter = {} if method == "full" else {"rank": 4, "alpha": 8, "target_modules": "all-linear", "dropout": 0.1}
+    content = {
+        "model": {"id": str(model)},
+        "data": rows | (data or {}),
+        "method": method,
+        "learning_rate": 1e-3,
+        "epochs": 2.0,
+        "effective_batch": 8,
+        "max_length": 48,
+        "token_budget": 1024,
+        "evaluations": 3,
+        "early_stopping": False,
+    }
+    return Plan.model_validate(content | adapter | fields)
 
 
 @pytest.fixture(autouse=True)
@@ -317,9 +312,7 @@ def looks_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def loracle_here(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], looks_here: None
-) -> Command:
+def loracle_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], looks_here: None) -> Command:
     """The program in this very process, in `tmp_path`: the same words and exit codes, without the second it takes to start.
 
     Unless a test says otherwise no run comes of it, so no worker waits for one.
@@ -349,7 +342,7 @@ def quiet() -> dict[str, str]:
 
 
 @pytest.fixture
-def start_loracle(tmp_path: Path) -> Iterator[Callable[..., "subprocess.Popen[str]"]]:
+def start_loracle(tmp_path: Path) -> Iterator[Background]:
     """The real program in the background, in a process group of its own; ended with the test."""
     started: list[subprocess.Popen[str]] = []
 

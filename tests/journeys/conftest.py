@@ -2,10 +2,9 @@
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from engine import launch, processes, runs
@@ -17,6 +16,7 @@ from recommender.plan import Plan
 from recommender.plan_file import dump
 from tests.conftest import Command
 
+Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 PATIENCE = 300.0
 """Seconds: a busy machine takes ten to import torch."""
 
@@ -45,22 +45,12 @@ def loracle_trains(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.fixture
-def reaped() -> Iterator[list[RunDirectory]]:
-    """The worker of every run in this list is killed when the test ends."""
-    known: list[RunDirectory] = []
-    yield known
-    for run in known:
-        if run.worker() and run.alive():
-            psutil.Process(int(run.worker()["pid"])).kill()
-
-
-@pytest.fixture
-def start(tmp_path: Path, reaped: list[RunDirectory]) -> Callable[[Plan], RunDirectory]:
+def start(tmp_path: Path, reap: list[RunDirectory]) -> Callable[[Plan], RunDirectory]:
     """Start a plan's run with a worker of its own, in `runs` below the test's folder."""
 
     def started(plan: Plan) -> RunDirectory:
-        reaped.append(runs.start(plan, None, tmp_path / "runs"))
-        return reaped[-1]
+        reap.append(runs.start(plan, None, tmp_path / "runs"))
+        return reap[-1]
 
     return started
 
@@ -78,7 +68,7 @@ def plan_file(tmp_path: Path) -> Callable[[Plan], Path]:
 
 
 @pytest.fixture
-def wait() -> Callable[[RunDirectory, Callable[[RunState], bool]], RunState]:
+def wait() -> Wait:
     """Wait until a run's state is as wished."""
 
     def waited(run: RunDirectory, wished: Callable[[RunState], bool]) -> RunState:
@@ -102,7 +92,7 @@ def wait() -> Callable[[RunDirectory, Callable[[RunState], bool]], RunState]:
 
 
 @pytest.fixture
-def only_run(tmp_path: Path, reaped: list[RunDirectory]) -> Callable[[], RunDirectory]:
+def only_run(tmp_path: Path, reap: list[RunDirectory]) -> Callable[[], RunDirectory]:
     """The one run below `runs`, once its worker has spoken."""
 
     def found() -> RunDirectory:
@@ -110,7 +100,7 @@ def only_run(tmp_path: Path, reaped: list[RunDirectory]) -> Callable[[], RunDire
         while time.monotonic() < deadline:
             for run in runs.all_runs(tmp_path / "runs"):
                 if run.worker() and run.events.exists():
-                    reaped.append(run)
+                    reap.append(run)
                     return run
             time.sleep(0.02)
         raise AssertionError("no run was started")

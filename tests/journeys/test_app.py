@@ -3,7 +3,6 @@
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,11 +10,8 @@ import pytest
 
 from engine import runs as engine_runs
 from engine.runs import all_runs
-from recommender.plan import Plan
-from tests.conftest import HELD_OUT, TRAIN
+from tests.conftest import HELD_OUT, TRAIN, make_plan
 from tests.tui.real_terminal import CONTROL_C, CONTROL_Q, CONTROL_R, ENTER, ESCAPE, RealTerminal
-
-MakePlan = Callable[..., Plan]
 
 
 def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -48,7 +44,7 @@ def test_from_set_up_to_the_result_by_keyboard_alone(tmp_path: Path, tiny: Path,
 
 
 @pytest.mark.faults
-def test_one_run_in_two_apps_resized_left_killed_and_resumed(tmp_path: Path, tiny: Path, make_plan: MakePlan) -> None:
+def test_one_run_in_two_apps_resized_left_killed_and_resumed(tmp_path: Path, tiny: Path) -> None:
     runs = tmp_path / "runs"
     run = engine_runs.start(make_plan(tiny, epochs=400.0, evaluations=40, early_stopping=False), None, runs)
     here = ("attach", run.name, "--runs", str(runs))

@@ -1,14 +1,13 @@
 """Bad input from the command line: one clear sentence, exit code 2, and nothing on standard output."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.conftest import Command
+
 TRAIN = Path(__file__).parents[2] / "examples" / "support-train.csv"
-Command = Callable[..., subprocess.CompletedProcess[str]]
 ROWS = [f"message number {i} about my {'order' if i % 2 else 'bill'},{'a' if i % 2 else 'b'}" for i in range(40)]
 
 

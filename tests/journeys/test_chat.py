@@ -1,13 +1,11 @@
 """Conversations, from a file to a model that answers, through the real program."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from engine.files import read_json
+from tests.conftest import Command
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -3,19 +3,16 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from engine.rundir import RunDirectory
-from recommender.plan import Plan
 from recommender.plan_file import dump, parse
-from tests.conftest import json_lines, plain
+from tests.conftest import Command, json_lines, make_plan, plain
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
-Command = Callable[..., subprocess.CompletedProcess[str]]
 SITUATION = ("--model", "demo", "--data", TRAIN, "--eval", HELD_OUT)
 SHORT = ("--train-rows", "72", "--eval-rows", "24", "--set", "epochs=1", "--set", "max_length=32", "--set", "evaluations=2")
 
@@ -140,7 +137,7 @@ def test_without_runs_the_list_says_so(loracle_here: Command) -> None:
 
 
 def test_a_full_disk_is_refused_before_a_run_is_made(
-    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, loracle_here: Command, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, tmp_path: Path, loracle_here: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = tmp_path / "plan.yaml"
     file.write_text(dump(make_plan(tiny)))

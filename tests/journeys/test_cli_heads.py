@@ -1,16 +1,14 @@
 """Words with tags, from a CoNLL file to a model, through the real program."""
 
 import random
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from engine.files import read_json
+from tests.conftest import Command
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 WORDS = "the parcel with my order was sent again and never came back to us".split()  # noqa: SIM905
 PLACES = ("berlin", "paris", "new york", "san juan")
 

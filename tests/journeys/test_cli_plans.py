@@ -8,19 +8,17 @@ import re
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from recommender.plan_file import parse
-from tests.conftest import plain
+from tests.conftest import Command, plain
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "examples" / "support-train.csv"
 FACTS = ROOT / "tests" / "recommender" / "facts_example.json"
-Command = Callable[..., subprocess.CompletedProcess[str]]
 COMMAND = [sys.executable, "-m", "tui.cli"]
 
 

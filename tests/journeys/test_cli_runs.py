@@ -18,9 +18,9 @@ import pytest
 
 from engine.events import read_events
 from engine.rundir import RunDirectory
-from engine.state import RunState
 from recommender.plan import Plan
-from tests.conftest import plain, weights
+from tests.conftest import make_plan, plain, weights
+from tests.journeys.conftest import Wait
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
@@ -32,7 +32,6 @@ SHORT = (
 Answer = subprocess.CompletedProcess[str]
 Command = Callable[..., Answer]
 Start = Callable[[Plan], RunDirectory]
-Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 
 
 @dataclass(frozen=True)
@@ -122,9 +121,7 @@ def test_the_list_names_the_run_from_anywhere(place: Place, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("command", "told"), [("resume", "is done"), ("stop", "is not running (it is done)")])
-def test_what_is_done_can_neither_be_resumed_nor_stopped(
-    place: Place, loracle_here: Command, command: str, told: str
-) -> None:
+def test_what_is_done_can_neither_be_resumed_nor_stopped(place: Place, loracle_here: Command, command: str, told: str) -> None:
     done = loracle_here(command, "last", "--runs", place.runs)
     assert (done.returncode, done.stdout) == (2, "")
     assert told in done.stderr
@@ -169,8 +166,7 @@ def test_a_finished_adapter_becomes_a_model_of_its_own(place: Place, tmp_path: P
     "method", [pytest.param("full", marks=pytest.mark.faults), "lora", pytest.param("qlora", marks=pytest.mark.faults)]
 )
 def test_a_killed_run_goes_on_to_the_very_same_model(
-    *, place: Place, tiny: Path, make_plan: Callable[..., Plan], start: Start, wait: Wait, loracle: Command, tmp_path: Path,
-    method: str,
+    *, place: Place, tiny: Path, start: Start, wait: Wait, loracle: Command, tmp_path: Path, method: str
 ) -> None:  # fmt: skip
     """Its worker is killed without warning; the run goes on as if nothing had happened."""
     for decided in (place.folder / "state").glob("products.json"):  # by the clock, and perhaps otherwise here

@@ -25,14 +25,13 @@ from engine.new_run import create
 from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused, TrainingFailed
 from recommender.plan import Plan
-from tests.conftest import HELD_OUT, TRAIN, weights
+from tests.conftest import HELD_OUT, TRAIN, make_plan, weights
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(3600)]
 PATIENCE = 900.0
 """Seconds; nothing here is about speed, and a matrix may run beside other work."""
 
 Start = Callable[[Plan], RunDirectory]
-MakePlan = Callable[..., Plan]
 
 
 def worker(run: RunDirectory, limit: Callable[[], None] | None = None) -> subprocess.CompletedProcess[bytes]:
@@ -45,7 +44,7 @@ def worker(run: RunDirectory, limit: Callable[[], None] | None = None) -> subpro
 
 
 @pytest.fixture(scope="session")
-def long_plan(tiny: Path, make_plan: MakePlan) -> Callable[[str], Plan]:
+def long_plan(tiny: Path) -> Callable[[str], Plan]:
     """With dropout; 36 steps of several micro-batches, of which every fourth or so is saved."""
 
     def of(method: str) -> Plan:
@@ -71,8 +70,7 @@ def undisturbed(long_plan: Callable[[str], Plan], tmp_path_factory: pytest.TempP
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 def test_killed_at_random_moments_a_run_comes_to_the_very_same_model(
-    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], start: Start,
-    method: str, seed: int,
+    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], start: Start, method: str, seed: int
 ) -> None:  # fmt: skip
     """While loading, tokenizing, trying, scoring, stepping or saving: SIGKILL to the whole group, again and again."""
     expected, rng = undisturbed(method), random.Random(f"{method} {seed}")
@@ -145,10 +143,7 @@ def test_a_disk_that_is_too_small_is_refused_in_seconds(
 
 @pytest.mark.parametrize("left", [20_000, 400_000, 1_500_000, 3_000_000])
 def test_a_disk_that_fills_up_under_way_costs_nothing_that_was_saved(
-    long_plan: Callable[[str], Plan],
-    undisturbed: Callable[[str], RunDirectory],
-    small_disk: Callable[[int], Path],
-    left: int,
+    long_plan: Callable[[str], Plan], undisturbed: Callable[[str], RunDirectory], small_disk: Callable[[int], Path], left: int
 ) -> None:
     """Somebody else fills it at the first checkpoint; once there is room again the run goes on to the very same model."""
     folder = small_disk(64_000_000)
@@ -288,7 +283,7 @@ def test_a_truncated_file_of_the_newest_checkpoint_costs_only_the_steps_since_th
 
 @pytest.mark.parametrize("room", [60, 150])
 def test_a_real_limit_of_memory_lowers_the_budget_or_ends_the_run_in_a_sentence_and_loses_nothing(
-    tiny_wide: Path, make_plan: MakePlan, tmp_path: Path, room: int
+    tiny_wide: Path, tmp_path: Path, room: int
 ) -> None:
     """RLIMIT_DATA that many MB above what the same run takes a row at a time; one micro-batch of 96 rows takes more.
 
@@ -333,7 +328,7 @@ def data_bytes(pid: int) -> int:
 
 
 @pytest.fixture(scope="session")
-def adapter(tiny: Path, make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+def adapter(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     run = create(tmp_path_factory.mktemp("adapter"), make_plan(tiny, "lora", epochs=0.5, evaluations=1), None)
     assert worker(run).returncode == 0
     return run

@@ -12,11 +12,10 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.conftest import plain
+from tests.conftest import Command, plain
 
 ROOT = Path(__file__).parents[2]
 TRAIN, HELD_OUT = ROOT / "examples" / "support-train.csv", ROOT / "examples" / "support-heldout.csv"
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def test_the_three_objects_together_are_a_facts_file(loracle_here: Command, tiny: Path, tmp_path: Path) -> None:

@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -15,10 +14,8 @@ from engine import runs
 from engine.events import read_events
 from engine.groups import Group
 from engine.rundir import RunDirectory, is_group
-from tests.conftest import HELD_OUT, TRAIN, json_lines
+from tests.conftest import HELD_OUT, TRAIN, Background, Command, json_lines
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-Background = Callable[..., "subprocess.Popen[str]"]
 PATIENCE = 300.0
 
 

@@ -12,13 +12,10 @@ import pytest
 from engine import checkpoints
 from engine.new_run import create
 from engine.rundir import RunDirectory
-from engine.state import RunState
 from recommender.plan import Plan
+from tests.conftest import Background, Command, make_plan
+from tests.journeys.conftest import Wait
 from tui.headless import attach_to, follow, leave
-
-Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
-Command = Callable[..., subprocess.CompletedProcess[str]]
-Background = Callable[..., "subprocess.Popen[str]"]
 
 
 def ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
@@ -34,8 +31,8 @@ def listens(pid: int, number: signal.Signals) -> bool:
 
 
 def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
-    tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
-    loracle: Command, only_run: Callable[[], RunDirectory], wait: Wait,
+    tiny: Path, plan_file: Callable[[Plan], Path], start_loracle: Background, loracle: Command, only_run: Callable[[],
+    RunDirectory], wait: Wait,
 ) -> None:  # fmt: skip
     file = plan_file(make_plan(tiny, epochs=400, evaluations=40))
 
@@ -87,8 +84,7 @@ def test_a_run_is_left_watched_and_stopped_in_every_way_and_goes_on_each_time(
 
 @pytest.mark.faults
 def test_a_run_is_stopped_at_once(
-    tiny: Path, make_plan: Callable[..., Plan], start: Callable[[Plan], RunDirectory], start_loracle: Background,
-    loracle: Command, wait: Wait,
+    tiny: Path, start: Callable[[Plan], RunDirectory], start_loracle: Background, loracle: Command, wait: Wait
 ) -> None:  # fmt: skip
     run = start(make_plan(tiny, epochs=400, evaluations=40))
     wait(run, lambda state: state.checkpoint is not None)
@@ -102,8 +98,8 @@ def test_a_run_is_stopped_at_once(
 @pytest.mark.faults
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_saved(
-    tiny: Path, make_plan: Callable[..., Plan], plan_file: Callable[[Plan], Path], start_loracle: Background,
-    only_run: Callable[[], RunDirectory], number: signal.Signals, code: int,
+    tiny: Path, plan_file: Callable[[Plan], Path], start_loracle: Background, only_run: Callable[[], RunDirectory],
+    number: signal.Signals, code: int,
 ) -> None:  # fmt: skip
     process = start_loracle("run", plan_file(make_plan(tiny, epochs=400)), "--runs", "runs")
     run = only_run()
@@ -118,7 +114,7 @@ def test_a_stop_before_anything_was_trained_says_by_its_code_that_nothing_was_sa
 
 
 def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
-    tiny: Path, make_plan: Callable[..., Plan], start: Callable[[Plan], RunDirectory], capfd: pytest.CaptureFixture[str]
+    tiny: Path, start: Callable[[Plan], RunDirectory], capfd: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody may be told that nothing was started while a worker lives on."""
     begun: list[RunDirectory] = []
@@ -141,7 +137,7 @@ def test_a_ctrl_c_while_the_worker_is_being_started_stops_that_worker(
 
 
 def test_a_worker_that_died_before_it_saved_anything_leaves_no_checkpoint_to_go_on_from(
-    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = create(tmp_path, make_plan(tiny), None)
     os.utime(run.path, (0, 0))

@@ -1,14 +1,11 @@
 """Preferences, and one text from another, through the program: recommended, trained, told."""
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 from engine.files import read_json
-from tests.conftest import plain
+from tests.conftest import Command, plain
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
 THINGS = ("parcel", "refund", "invoice", "password", "screen")
 
 

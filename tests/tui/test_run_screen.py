@@ -321,7 +321,7 @@ async def test_hostile_texts_in_a_log_are_shown_as_plain_text(runs: Path, make_r
     worker.events.write("step", step="x", loss=nasty)
     worker.end("failed", 4, cause=nasty, cure=nasty)
     app = LoracleApp(runs=runs, attach=worker.run)
-    async with showing(app, lambda: "Failed:" in screen(app)) as pilot:
+    async with showing(app, lambda: "Failed:" in screen(app)):
         both = screen(app) + log_of(app)
         assert "[@click=app.quit]x[/]" in both
         assert not any(c in both for c in "\x1b\x07\x9b\u202e")

@@ -12,10 +12,11 @@ from engine.events import EventWriter
 from engine.new_run import create
 from engine.rundir import RunDirectory
 from recommender.plan import Plan
-from tests.conftest import Once
+from tests.conftest import Once, make_plan
 
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
+Finished = Callable[[str], RunDirectory]
 LIBRARIES = ("transformers", "peft", "torch", "bitsandbytes", "datasets", "huggingface_hub", "accelerate")
 
 
@@ -100,7 +101,7 @@ def run_here(begin: Begin) -> Here:
 
 
 @pytest.fixture(scope="session")
-def finished(tiny: Path, make_plan: Callable[..., Plan], run_here: Here, once: Once) -> Callable[[str], RunDirectory]:
+def finished(tiny: Path, run_here: Here, once: Once) -> Finished:
     """A finished run of each method. Not to be changed; copy it first."""
 
     def of(method: str) -> RunDirectory:

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from recommender.plan import Plan
+from tests.conftest import make_plan
 
+PlanOf = Callable[..., Plan]
 SAID = {
     "money": ["refund the invoice", "the card was charged twice", "a discount on the bill"],
     "parcel": ["the parcel is late", "my order was delivered broken", "tracking shows nothing"],
@@ -48,7 +50,7 @@ def written(path: Path, rows: Iterator[dict[str, Any]]) -> str:
     return str(path)
 
 
-def plan_on(folder: Path, make_plan: Callable[..., Plan], task: str, model: Path, method: str = "full", **fields: Any) -> Plan:
+def plan_on(folder: Path, task: str, model: Path, method: str = "full", **fields: Any) -> Plan:
     """A plan for one of these tasks, of which `pairs` is a classification; its rows are written to `folder`."""
     layout, columns = ROLES[task]
     train = written(folder / f"{task}-train.jsonl", made(task, 150, 1))

@@ -12,6 +12,7 @@ from engine.rundir import RunDirectory
 from engine.worker import accelerator, preflight
 from recommender.errors import Refused
 from recommender.plan import Plan
+from tests.conftest import make_plan
 from tests.engine.worker.inside import work
 
 
@@ -38,7 +39,7 @@ def raising(error: BaseException) -> Callable[[], None]:
 
 
 def test_a_chosen_gpu_that_torch_cannot_use_is_no_run_on_the_processor(
-    tiny: Path, make_plan: Callable[..., Plan], begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, begin: Callable[[Plan], RunDirectory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a laptop has slept: the driver answers, and CUDA does not begin."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1234")

@@ -20,10 +20,9 @@ from engine.worker.adapters import needs_config, write_as_plain_lora
 from engine.worker.modeling import Built, build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 from tests.engine.worker.writing import plan_of as writes
-
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
 
 
 def built(plan: Plan) -> Built:
@@ -39,7 +38,7 @@ def logits(model: Any) -> torch.Tensor:
     return found
 
 
-def test_the_scale_of_rslora_is_alpha_by_the_root_of_the_rank(tiny: Path, make_plan: MakePlan) -> None:
+def test_the_scale_of_rslora_is_alpha_by_the_root_of_the_rank(tiny: Path) -> None:
     for extra, scale in ({}, 3.0), ({"rslora": True}, 6.0):
         model = built(make_plan(tiny, "lora", rank=4, alpha=12, **extra)).model
         scales = {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")}
@@ -47,7 +46,7 @@ def test_the_scale_of_rslora_is_alpha_by_the_root_of_the_rank(tiny: Path, make_p
 
 
 @pytest.mark.parametrize("method", ["lora", "qlora"])
-def test_dora_learns_the_length_of_each_weight_apart(tiny: Path, make_plan: MakePlan, method: str) -> None:
+def test_dora_learns_the_length_of_each_weight_apart(tiny: Path, method: str) -> None:
     plain = built(make_plan(tiny, method))
     made = built(make_plan(tiny, method, dora=True))
     lengths = [p for n, p in made.model.named_parameters() if "magnitude" in n]
@@ -56,9 +55,7 @@ def test_dora_learns_the_length_of_each_weight_apart(tiny: Path, make_plan: Make
     assert made.trained == plain.trained + sum(p.numel() for p in lengths)
 
 
-def test_pissa_begins_as_the_base_and_ends_as_a_plain_adapter_of_it(
-    tiny: Path, make_plan: MakePlan, tmp_path: Path
-) -> None:
+def test_pissa_begins_as_the_base_and_ends_as_a_plain_adapter_of_it(tiny: Path, tmp_path: Path) -> None:
     plan = make_plan(tiny, "lora", pissa=True, rslora=True, dropout=0.0)
     torch.manual_seed(3)
     made = built(plan).model
@@ -100,13 +97,13 @@ def test_a_folders_name_alone_is_enough_where_all_of_the_adapter_is_loaded_by_it
     assert (float((found - logits(made)).abs().max()) > 1e-3) is needs_config(task)
 
 
-def extras_plan(make_plan: MakePlan, tiny: Path) -> Plan:
+def extras_plan(tiny: Path) -> Plan:
     fields = {"pissa": True, "dropout": 0.0, "lora_plus_ratio": 16.0}
     return make_plan(tiny, "lora", epochs=0.5, evaluations=1, **fields)
 
 
-def test_the_extras_train_and_their_result_is_a_plain_adapter(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
-    plan = extras_plan(make_plan, tiny)
+def test_the_extras_train_and_their_result_is_a_plain_adapter(tiny: Path, run_here: Here) -> None:
+    plan = extras_plan(tiny)
     run = run_here(plan)
     assert json.loads((run.model / "adapter_config.json").read_text())["r"] == 8
     assert "PiSSA" in (run.model / "README.md").read_text()
@@ -117,10 +114,8 @@ def test_the_extras_train_and_their_result_is_a_plain_adapter(tiny: Path, make_p
 
 
 @pytest.mark.faults
-def test_a_resumed_run_with_extras_is_the_same(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Callable[[Plan], RunDirectory]
-) -> None:
-    plan = extras_plan(make_plan, tiny)
+def test_a_resumed_run_with_extras_is_the_same(tiny: Path, run_here: Here, begin: Callable[[Plan], RunDirectory]) -> None:
+    plan = extras_plan(tiny)
     whole, parted = run_here(plan), begin(plan)
     (parted.control / "stop-at").write_text("3")
     run_here(plan, again=parted)
@@ -140,8 +135,6 @@ def test_a_resumed_run_with_extras_is_the_same(
         ("lora", {"lora_plus_ratio": 0.5}, "greater than 1"),
     ],
 )
-def test_what_does_not_go_together_is_said(
-    tiny: Path, make_plan: MakePlan, method: str, fields: dict[str, Any], words: str
-) -> None:
+def test_what_does_not_go_together_is_said(tiny: Path, method: str, fields: dict[str, Any], words: str) -> None:
     with pytest.raises(ValidationError, match=words):
         make_plan(tiny, method, **fields)

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,9 @@ from engine.loading import split
 from engine.rundir import RunDirectory
 from engine.worker import export
 from engine.worker.merge import merge
-from recommender.plan import Plan
-from tests.engine.worker.conftest import card_code
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Finished, Here, card_code
 
-Finished = Callable[[str], RunDirectory]
-Here = Callable[..., RunDirectory]
 METHODS = ("full", "lora", "qlora")
 SHOWN = 6
 """Held-out texts that the card's own code classifies."""
@@ -73,9 +70,7 @@ print(pipeline("text-classification", model=model, tokenizer=tokenizer)({texts[0
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_the_cards_own_code_gives_the_reports_predictions(
-    finished: Finished, said: dict[str, CardSaid], method: str
-) -> None:
+def test_the_cards_own_code_gives_the_reports_predictions(finished: Finished, said: dict[str, CardSaid], method: str) -> None:
     """In the model's folder, with nothing of Loracle loaded, for six classes."""
     run, card = finished(method), said[method]
     labels = split(run.plan().data).labels
@@ -139,7 +134,7 @@ def test_a_result_gets_its_name_once_all_of_it_is_on_the_disk(tmp_path: Path, mo
     assert done == [["weights"], weights, folder, "model", root]
 
 
-def test_an_adapter_names_its_base_where_others_find_it(tmp_path: Path, tiny: Path, make_plan: Callable[..., Plan]) -> None:
+def test_an_adapter_names_its_base_where_others_find_it(tmp_path: Path, tiny: Path) -> None:
     plan = make_plan(tiny, "lora")
     hub = plan.model_copy(update={"model": plan.model.model_copy(update={"id": "org/model", "revision": "abc"})})
     for made, named in ((plan, ("/here/tiny", None)), (hub, ("org/model", "abc"))):
@@ -170,7 +165,7 @@ def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
 
 
 def test_a_result_is_the_base_of_a_run_with_other_classes(
-    finished: Finished, run_here: Here, make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finished: Finished, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A head for six classes gives way to one for three: in the run, in the card's code and in a merged model."""
     rows = tmp_path / "rows.csv"

@@ -19,15 +19,14 @@ from engine.worker.batches import padded
 from engine.worker.modeling import build
 from engine.worker.tasks.chat import Chat
 from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 from tests.engine.worker.inside import events, work
 from tests.engine.worker.writing import plan_of
 
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
-
 
 @pytest.fixture(scope="module")
-def plan(tiny_llama: Path, make_plan: MakePlan) -> Plan:
+def plan(tiny_llama: Path) -> Plan:
     """Eight steps of a decoder with LoRA that classifies."""
     return make_plan(tiny_llama, "lora", epochs=1.0, evaluations=1, dropout=0.0, data={"train_rows": 88, "eval_rows": 20})
 
@@ -223,9 +222,7 @@ def test_a_gpu_that_fails_repeats_nothing_and_the_setting_is_named(
     assert not told(run)
 
 
-def test_memory_that_runs_out_is_no_reason_to_give_it_up(
-    plan: Plan, run_here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_memory_that_runs_out_is_no_reason_to_give_it_up(plan: Plan, run_here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in(monkeypatch, late(RuntimeError("DefaultCPUAllocator: can't allocate memory")))
     run = run_here(plan.model_copy(update={"compile": True}))
     assert Broken.calls > LATE
@@ -246,7 +243,7 @@ def test_what_computes_something_else_is_not_used(
 @pytest.mark.faults
 @pytest.mark.parametrize("method", ["full", "lora"])
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_inductor_itself(tiny_llama: Path, make_plan: MakePlan, run_here: Here, method: str, checkpointing: bool) -> None:
+def test_inductor_itself(tiny_llama: Path, run_here: Here, method: str, checkpointing: bool) -> None:
     plan = make_plan(tiny_llama, method, epochs=1.0, evaluations=1, gradient_checkpointing=checkpointing)
     run, other = run_here(plan.model_copy(update={"compile": True})), run_here(plan)
     assert not told(run)
@@ -254,7 +251,7 @@ def test_inductor_itself(tiny_llama: Path, make_plan: MakePlan, run_here: Here, 
 
 
 @pytest.mark.faults
-def test_inductor_on_an_encoder_with_dropout(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_inductor_on_an_encoder_with_dropout(tiny: Path, run_here: Here) -> None:
     plan = make_plan(tiny, epochs=1.0, evaluations=1)
     run, other = run_here(plan.model_copy(update={"compile": True})), run_here(plan)
     assert not told(run)

@@ -1,7 +1,6 @@
 """What a fine-tune does to text that has nothing to do with it."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +10,17 @@ import transformers
 
 from engine.events import read_events
 from engine.files import read_json
-from engine.rundir import RunDirectory
 from engine.worker import forgetting
 from engine.worker.generic_head import _next_tokens, _with_gaps
 from engine.worker.generic_text import TEXTS
 from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
 ROOT = Path(__file__).parents[3]
 
 
-def chat_plan(make_plan: MakePlan, model: Path, **fields: Any) -> Plan:
+def chat_plan(model: Path, **fields: Any) -> Plan:
     data = {
         "train": str(ROOT / "examples" / "chat-train.jsonl"), "eval": str(ROOT / "examples" / "chat-heldout.jsonl"),
         "text_column": None, "label_column": None, "labels": None, "columns": {"messages": "messages"}, "layout": "messages",
@@ -31,10 +29,8 @@ def chat_plan(make_plan: MakePlan, model: Path, **fields: Any) -> Plan:
     return make_plan(model, "full", data=data, task="chat", max_length=128, metric="loss", token_budget=1024, **fields)
 
 
-def test_a_model_that_writes_is_scored_on_generic_text_before_and_after(
-    tiny_chat: Path, make_plan: MakePlan, run_here: Here
-) -> None:
-    run = run_here(chat_plan(make_plan, tiny_chat, learning_rate=5e-3, epochs=2.0, evaluations=1, forgetting_check=True))
+def test_a_model_that_writes_is_scored_on_generic_text_before_and_after(tiny_chat: Path, run_here: Here) -> None:
+    run = run_here(chat_plan(tiny_chat, learning_rate=5e-3, epochs=2.0, evaluations=1, forgetting_check=True))
     found = (run.report() or {})["forgetting"]
     assert found["texts"] == len(TEXTS)
     kept = {name: read_json(run.scores / f"generic-{name}.json") for name in ("before", "after")}
@@ -48,15 +44,15 @@ def test_a_model_that_writes_is_scored_on_generic_text_before_and_after(
     assert splits.count("generic_before") == splits.count("generic_after") == 1
 
 
-def test_without_held_out_rows_generic_text_is_scored_all_the_same(tiny_chat: Path, make_plan: MakePlan, run_here: Here) -> None:
-    plan = chat_plan(make_plan, tiny_chat, epochs=0.1, evaluations=1, forgetting_check=True)
+def test_without_held_out_rows_generic_text_is_scored_all_the_same(tiny_chat: Path, run_here: Here) -> None:
+    plan = chat_plan(tiny_chat, epochs=0.1, evaluations=1, forgetting_check=True)
     data = plan.data.model_copy(update={"eval": None, "held_out_rows": 0})
     report = run_here(plan.model_copy(update={"data": data})).report() or {}
     assert (report["scores"], report["forgetting"]["texts"]) == ({}, len(TEXTS))
 
 
 def test_of_a_checkpoint_without_the_head_that_guesses_words_it_is_said_that_it_does_not_apply(
-    tiny: Path, make_plan: MakePlan, run_here: Here
+    tiny: Path, run_here: Here
 ) -> None:
     run = run_here(make_plan(tiny, epochs=0.1, evaluations=1, forgetting_check=True))
     report = run.report() or {}
@@ -70,7 +66,7 @@ def test_of_a_checkpoint_without_the_head_that_guesses_words_it_is_said_that_it_
     [pytest.param("bert", "full", marks=pytest.mark.faults), ("bert", "qlora"), ("roberta", "lora"), ("llama", "lora")],
 )
 def test_a_classifier_guesses_words_with_the_head_it_was_pretrained_with(
-    tiny: Path, tiny_roberta: Path, tiny_llama: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path, kind: str, method: str
+    tiny: Path, tiny_roberta: Path, tiny_llama: Path, run_here: Here, tmp_path: Path, kind: str, method: str
 ) -> None:
     """What it says before is what transformers says with the whole checkpoint; training with a wild rate makes it worse."""
     folder, auto = tiny_llama, transformers.AutoModelForCausalLM

@@ -10,16 +10,15 @@ import torch
 
 from engine.events import read_events
 from engine.worker.schedule import Schedule
-from recommender.plan import Plan
+from tests.conftest import make_plan
 from tests.engine.worker.test_trainer import Bench
 
-MakePlan = Callable[..., Plan]
 STEPS = 6
 MakeScaled = Callable[..., Bench]
 
 
 @pytest.fixture
-def scaled(tiny_still: Path, make_plan: MakePlan, tmp_path: Path) -> Iterator[MakeScaled]:
+def scaled(tiny_still: Path, tmp_path: Path) -> Iterator[MakeScaled]:
     """Makes trainers that compute in fp16 and scale the loss, from `scale` on."""
     made: list[Bench] = []
 

@@ -18,9 +18,8 @@ from engine.worker.modeling import build
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
-
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 
 
 def moved(run: RunDirectory, base: Path) -> set[str]:
@@ -29,7 +28,7 @@ def moved(run: RunDirectory, base: Path) -> set[str]:
     return {n for n, w in after.items() if (old := before.get(n.split(".", 1)[1])) is not None and not torch.equal(w, old)}
 
 
-def test_frozen_embeddings_stay_as_they_were(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_frozen_embeddings_stay_as_they_were(tiny: Path, run_here: Here) -> None:
     run = run_here(make_plan(tiny, trained="no_embeddings", epochs=0.4))
     changed = moved(run, tiny)
     assert not [n for n in changed if "_embeddings.weight" in n]
@@ -41,7 +40,7 @@ def test_frozen_embeddings_stay_as_they_were(tiny: Path, make_plan: MakePlan, ru
 
 
 def test_the_last_layer_alone_is_trained_and_a_paused_run_goes_on_to_the_same_model(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Callable[[Plan], RunDirectory]
+    tiny: Path, run_here: Here, begin: Callable[[Plan], RunDirectory]
 ) -> None:
     plan = make_plan(tiny, trained="last_layers", last_layers=1, epochs=0.6, optimizer="adamw_8bit")
     whole, run = run_here(plan), begin(plan)
@@ -76,7 +75,7 @@ def test_the_last_layer_alone_is_trained_and_a_paused_run_goes_on_to_the_same_mo
     ],
 )  # fmt: skip
 def test_the_last_layer_is_found_in_any_family(
-    tmp_path: Path, make_plan: MakePlan, family: str, shape: dict[str, Any], trained: tuple[str, ...]
+    tmp_path: Path, family: str, shape: dict[str, Any], trained: tuple[str, ...]
 ) -> None:
     from transformers import AutoConfig, AutoModel
 
@@ -94,7 +93,7 @@ def test_the_last_layer_is_found_in_any_family(
     assert built.trained == sum(p.numel() for p in built.model.parameters() if p.requires_grad)
 
 
-def test_more_layers_than_there_are_is_refused(tiny: Path, make_plan: MakePlan) -> None:
+def test_more_layers_than_there_are_is_refused(tiny: Path) -> None:
     with pytest.raises(InputError, match=r"last_layers is 3, and .* has 2 layers"):
         build(task_of(make_plan(tiny, trained="last_layers", last_layers=3), ["a", "b"]), str(tiny))
 
@@ -109,7 +108,7 @@ def test_lists_inside_layers_are_no_stack() -> None:
 
 @pytest.mark.parametrize("optimizer", ["adamw_8bit", "adamw_8bit_paged"])
 def test_an_8_bit_optimizer_that_does_not_run_here_is_refused_with_a_sentence(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, optimizer: str
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
     plan = make_plan(tiny, optimizer=optimizer)
     monkeypatch.setitem(sys.modules, "bitsandbytes.optim", None)

@@ -10,7 +10,7 @@ import pytest
 
 from engine.rundir import RunDirectory
 from recommender.plan import Plan
-from tests.conftest import weights
+from tests.conftest import make_plan, weights
 from tests.engine.worker import writing
 from tests.engine.worker.inside import work
 
@@ -29,7 +29,7 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def plans(tiny: Path, tiny_chat: Path, make_plan: Callable[..., Plan]) -> dict[bool, Plan]:
+def plans(tiny: Path, tiny_chat: Path) -> dict[bool, Plan]:
     """One that writes, and one that does not."""
     return {
         False: make_plan(tiny, epochs=0.5, evaluations=2),

@@ -19,8 +19,7 @@ from recommender.decide import recommend
 from recommender.errors import LoracleError
 from recommender.facts import Facts
 from recommender.plan import Plan
-
-MakePlan = Callable[..., Plan]
+from tests.conftest import make_plan
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +49,7 @@ def no_watching(begin: groups.Begin) -> None:
 
 
 def test_the_winner_of_a_pilot_is_what_an_undisturbed_run_of_its_plan_is(
-    tiny: Path, make_plan: MakePlan, run_here: Callable[..., RunDirectory], tmp_path: Path
+    tiny: Path, run_here: Callable[..., RunDirectory], tmp_path: Path
 ) -> None:
     plans = {
         "lora": make_plan(tiny, "lora", epochs=1, learning_rate=1e-5),
@@ -85,9 +84,7 @@ def test_the_winner_of_a_pilot_is_what_an_undisturbed_run_of_its_plan_is(
             assert not group.run(key).model.exists()
 
 
-def test_a_small_pilot_cross_validates_and_trains_the_winner_on_all_rows(
-    tiny: Path, make_plan: MakePlan, tmp_path: Path
-) -> None:
+def test_a_small_pilot_cross_validates_and_trains_the_winner_on_all_rows(tiny: Path, tmp_path: Path) -> None:
     whole = {
         "full": make_plan(tiny, epochs=0.5, learning_rate=1e-3),
         "lora": make_plan(tiny, "lora", epochs=0.5, learning_rate=1e-6),
@@ -109,9 +106,7 @@ def test_a_small_pilot_cross_validates_and_trains_the_winner_on_all_rows(
     assert len(group.begun()) == 5
 
 
-def test_a_comparison_reports_quality_cost_and_overfitting_a_method(
-    tiny: Path, make_plan: MakePlan, tmp_path: Path
-) -> None:
+def test_a_comparison_reports_quality_cost_and_overfitting_a_method(tiny: Path, tmp_path: Path) -> None:
     plans = {
         "full-1": make_plan(tiny, epochs=0.5, evaluations=2),
         "lora-1": make_plan(tiny, "lora", epochs=0.5, evaluations=2),

@@ -27,22 +27,19 @@ from engine.worker.inner import inner_of
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
-from recommender.plan import Plan
-from tests.engine.worker.conftest import card_code
-from tests.engine.worker.labelled import plan_on
-
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here, card_code
+from tests.engine.worker.labelled import PlanOf, plan_on
 
 
 @pytest.fixture(scope="session")
-def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> MakePlan:
+def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
     """`plan_of(task, model, method, **fields)`."""
-    return partial(plan_on, tmp_path_factory.mktemp("rows"), make_plan)
+    return partial(plan_on, tmp_path_factory.mktemp("rows"))
 
 
 @pytest.fixture(scope="session")
-def done(plan_of: MakePlan, tiny: Path, run_here: Here) -> Callable[[str, str], RunDirectory]:
+def done(plan_of: PlanOf, tiny: Path, run_here: Here) -> Callable[[str, str], RunDirectory]:
     """A finished run of a task and a method. Not to be changed; copy it first."""
     runs: dict[tuple[str, str], RunDirectory] = {}
 
@@ -76,7 +73,7 @@ def whole_loss(task: str, model: Any, batch: LogicalBatch, pad: int, labels: int
 
 
 @pytest.mark.parametrize("rows", [2, 20])
-def test_the_labels_of_a_micro_batch_come_to_a_gpu_in_one_piece(make_plan: MakePlan, rows: int) -> None:
+def test_the_labels_of_a_micro_batch_come_to_a_gpu_in_one_piece(rows: int) -> None:
     """A row after the other took a copy each, which was waited for. The meta device stands for the GPU."""
     asked: list[str] = []
 
@@ -110,7 +107,7 @@ RUNS = [("multi_label", "full"), ("regression", "lora"), ("token_classification"
     ],
 )  # fmt: skip
 def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
-    plan_of: MakePlan, tiny_still: Path, tiny_llama: Path, tmp_path: Path, task: str, method: str, decoder: bool
+    plan_of: PlanOf, tiny_still: Path, tiny_llama: Path, tmp_path: Path, task: str, method: str, decoder: bool
 ) -> None:
     folder = tiny_llama if decoder else tiny_still
     plan = plan_of(task, folder, method, token_budget=60, **({} if method == "full" else {"dropout": 0.0}))
@@ -225,8 +222,8 @@ SHOWN = 4
 
 @pytest.mark.parametrize(("task", "method"), RUNS)
 def test_the_cards_own_code_gives_the_reports_predictions(
-    done: Callable[[str, str], RunDirectory], task: str, method: str,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    done: Callable[[str, str], RunDirectory], task: str, method: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     """In the model's folder; that it needs nothing of Loracle shows in `test_export`."""
     run = done(task, method)

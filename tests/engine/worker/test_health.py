@@ -22,6 +22,7 @@ from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed
 from recommender.plan import Plan
+from tests.conftest import make_plan
 from tests.engine.worker.inside import work
 
 
@@ -268,10 +269,9 @@ def test_a_resumed_watch_knows_what_the_first_one_knew(at: int, seed: int) -> No
 
 
 Here = Callable[..., Any]
-MakePlan = Callable[..., Plan]
 
 
-def test_a_rate_that_would_ruin_the_model_is_refused_before_it_is_loaded(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_a_rate_that_would_ruin_the_model_is_refused_before_it_is_loaded(tiny: Path, run_here: Here) -> None:
     from recommender.errors import Refused
 
     with pytest.raises(Refused, match=r"learning_rate 1 changes every weight.*--set learning_rate="):
@@ -282,7 +282,7 @@ def test_a_rate_that_would_ruin_the_model_is_refused_before_it_is_loaded(tiny: P
     ("rate", "words"), [pytest.param(0.09, "the loss has not fallen", marks=pytest.mark.faults), (None, "diverges")]
 )
 def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
-    tiny: Path, make_plan: MakePlan, begin: Here, monkeypatch: pytest.MonkeyPatch, rate: float | None, words: str
+    tiny: Path, begin: Here, monkeypatch: pytest.MonkeyPatch, rate: float | None, words: str
 ) -> None:
     """By a rate that a model does not survive; and by one that is sane by itself, on a model that answers it with ten times
     the step."""
@@ -311,7 +311,7 @@ def test_a_run_that_goes_wrong_ends_early_with_its_best_weights_and_what_to_do(
 
 
 def test_a_row_on_which_alone_the_model_overflows_is_named_and_the_rate_is_not_blamed(
-    tiny: Path, make_plan: MakePlan, begin: Here, tmp_path: Path
+    tiny: Path, begin: Here, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny, tmp_path / "damaged")
     (weights,) = (tmp_path / "damaged").glob("*.safetensors")
@@ -334,7 +334,7 @@ def test_a_row_on_which_alone_the_model_overflows_is_named_and_the_rate_is_not_b
 
 
 def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
-    tiny: Path, make_plan: MakePlan, begin: Callable[[Plan], RunDirectory]
+    tiny: Path, begin: Callable[[Plan], RunDirectory]
 ) -> None:
     run = begin(make_plan(tiny))
     (run.scores / "before.json").write_text('{"score": {"loss": 1.794}' + " " * 65_000_000 + "}")
@@ -351,9 +351,7 @@ def test_a_run_with_scores_of_many_rows_and_a_loss_that_was_no_number_goes_on(
     assert [watch.health.ruined(step) for step in (1, 2, 3, 4, 5)] == [False, False, True, False, True]
 
 
-def test_of_a_run_that_is_ended_the_best_weights_are_named_and_not_the_last(
-    tiny: Path, make_plan: MakePlan, begin: Here
-) -> None:
+def test_of_a_run_that_is_ended_the_best_weights_are_named_and_not_the_last(tiny: Path, begin: Here) -> None:
     run = begin(make_plan(tiny))
     (last := run.checkpoints / "step-24").mkdir()
     (last / "trainer_state.json").write_text('{"best_global_step": 16}')

@@ -4,7 +4,6 @@ import itertools
 import json
 import math
 import shutil
-from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -27,16 +26,14 @@ from engine.worker.tasks.heads import by_rarity
 from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.tags import places
 from recommender.errors import InputError
-from recommender.plan import Plan
-from tests.engine.worker.labelled import made, plan_on, written
-
-MakePlan = Callable[..., Plan]
+from tests.conftest import make_plan
+from tests.engine.worker.labelled import PlanOf, made, plan_on, written
 
 
 @pytest.fixture(scope="session")
-def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> MakePlan:
+def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
     """`plan_of(task, model, method, **fields)`."""
-    return partial(plan_on, tmp_path_factory.mktemp("rows"), make_plan)
+    return partial(plan_on, tmp_path_factory.mktemp("rows"))
 
 
 # What is wrong with the rows
@@ -53,7 +50,7 @@ def plan_of(make_plan: MakePlan, tmp_path_factory: pytest.TempPathFactory) -> Ma
         ("token_classification", {"words": ["a", "b"], "tags": ["O", ""]}, "row 3: column tags holds an empty tag"),
     ],
 )
-def test_a_bad_row_is_named(plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str) -> None:
+def test_a_bad_row_is_named(plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str) -> None:
     plan = plan_of(task, tiny)
     rows = [*itertools.islice(made(task, 20, 1), 2), row, *made(task, 20, 3)]
     data = plan.data.model_copy(update={"train": written(tmp_path / "rows.jsonl", iter(rows))})
@@ -71,7 +68,7 @@ def test_a_bad_row_is_named(plan_of: MakePlan, tiny: Path, tmp_path: Path, task:
     ],
 )
 def test_a_label_out_of_range_is_named_with_its_row(
-    plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any]
+    plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any]
 ) -> None:
     plan = plan_of(task, tiny)
     file = written(tmp_path / "held-out.jsonl", itertools.chain(made(task, 4, 5), [row]))
@@ -89,7 +86,7 @@ def test_a_label_out_of_range_is_named_with_its_row(
     ],
 )
 def test_rows_with_nothing_to_learn_are_refused(
-    plan_of: MakePlan, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str | None
+    plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str | None
 ) -> None:
     rows = (row | {"text": f"text {i}", "words": ["text", str(i)]} for i in range(60))
     data = plan_of(task, tiny).data.model_copy(update={"train": written(tmp_path / "rows.jsonl", rows), "eval": None})
@@ -100,7 +97,7 @@ def test_rows_with_nothing_to_learn_are_refused(
 # Words and tokens
 
 
-def encoded(plan_of: MakePlan, model: Path, items: list[dict[str, list[str]]], **fields: Any) -> tuple[Any, Any]:
+def encoded(plan_of: PlanOf, model: Path, items: list[dict[str, list[str]]], **fields: Any) -> tuple[Any, Any]:
     plan = plan_of("token_classification", model, **fields)
     task = task_of(plan, ["B-x", "I-x", "O"], 0)
     texts = [" ".join(item["words"]) for item in items]
@@ -108,7 +105,7 @@ def encoded(plan_of: MakePlan, model: Path, items: list[dict[str, list[str]]], *
     return task, task.encode(load_tokenizer(str(model), words=True), rows)
 
 
-def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePlan, tiny: Path) -> None:
+def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: PlanOf, tiny: Path) -> None:
     words = ["refund", "", "unbelievably", *["parcel"] * 20]
     tags = ["B-x", "I-x", "O", *["O"] * 20]
     task, rows = encoded(plan_of, tiny, [{"words": words, "tags": tags}, {"words": ["late"], "tags": ["O"]}], max_length=12)
@@ -132,7 +129,7 @@ def test_words_that_are_cut_off_are_counted_and_scored_as_wrong(plan_of: MakePla
     assert said[0].weight == len(first["words"])
 
 
-def test_a_decoder_tells_a_word_where_it_has_read_the_whole_of_it(plan_of: MakePlan, tiny: Path) -> None:
+def test_a_decoder_tells_a_word_where_it_has_read_the_whole_of_it(plan_of: PlanOf, tiny: Path) -> None:
     words = [None, 0, 0, 1, NO_WORD, 2, 2]
     assert places(words, "encoder") == {0: 1, 1: 3, 2: 5}
     assert places(words, "decoder") == {0: 2, 1: 3, 2: 6}
@@ -162,7 +159,7 @@ def test_byte_level_tokenizers_read_each_word_as_in_a_sentence(tmp_path: Path) -
 
 @pytest.mark.parametrize("kind", ["PreTrainedTokenizerFast", "Qwen2Tokenizer"])
 def test_words_are_not_glued_by_tokenizers_without_such_a_setting(
-    plan_of: MakePlan, tiny_chat: Path, tmp_path: Path, kind: str
+    plan_of: PlanOf, tiny_chat: Path, tmp_path: Path, kind: str
 ) -> None:
     """Llama 3, ModernBERT and Gemma read each word as if no space came before it, Qwen's setting parts "don't" in three."""
     shutil.copytree(tiny_chat, tmp_path / "model")
@@ -183,7 +180,7 @@ def test_words_are_not_glued_by_tokenizers_without_such_a_setting(
 # Labels and waiting
 
 
-def test_labels_that_are_rare_stay_among_the_training_rows(plan_of: MakePlan, tiny: Path, tmp_path: Path) -> None:
+def test_labels_that_are_rare_stay_among_the_training_rows(plan_of: PlanOf, tiny: Path, tmp_path: Path) -> None:
     rows = [{"text": f"text {i}", "topics": ["usual"] + (["rare"] if i in (7, 9) else [])} for i in range(40)]
     data = plan_of("multi_label", tiny).data
     for seed in range(6):
@@ -192,7 +189,7 @@ def test_labels_that_are_rare_stay_among_the_training_rows(plan_of: MakePlan, ti
         assert any("rare" in row for row in parts.train.items or [])
 
 
-def test_weights_make_a_rare_label_count_more_but_not_as_much_as_its_absence(plan_of: MakePlan, tiny_still: Path) -> None:
+def test_weights_make_a_rare_label_count_more_but_not_as_much_as_its_absence(plan_of: PlanOf, tiny_still: Path) -> None:
     plan = plan_of("multi_label", tiny_still, class_weights=True)
     parts = split(plan.data, plan.task)
     task = task_of(plan, parts.labels, 0)
@@ -229,7 +226,7 @@ RARE = [0.5 / 0.6, 1 / 0.6]
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(make_plan: MakePlan, tiny: Path, weighted: bool) -> None:
+def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(tiny: Path, weighted: bool) -> None:
     task = task_of(make_plan(tiny, class_weights=weighted, label_smoothing=0.1), ["often", "seldom"], 0)
     task.prepare(Encoded([[1]] * 5, [0, 0, 0, 0, 1], []), torch.device("cpu"))
     model = Says([[2.0, 0.0], [1.0, 0.5]])
@@ -244,7 +241,7 @@ def test_a_rare_class_weighs_more_in_what_is_learned_and_not_in_a_score(make_pla
 
 
 @pytest.mark.parametrize("weighted", [True, False])
-def test_a_rare_tag_weighs_more_in_what_is_learned_and_not_in_a_score(plan_of: MakePlan, tiny: Path, weighted: bool) -> None:
+def test_a_rare_tag_weighs_more_in_what_is_learned_and_not_in_a_score(plan_of: PlanOf, tiny: Path, weighted: bool) -> None:
     plan = plan_of("token_classification", tiny, class_weights=weighted, label_smoothing=0.1)
     task = task_of(plan, ["O", "B-x"], 0)
 
@@ -270,7 +267,7 @@ def test_a_rare_tag_weighs_more_in_what_is_learned_and_not_in_a_score(plan_of: M
 
 @pytest.mark.parametrize("weighted", [True, False])
 def test_labels_that_are_rarely_given_weigh_more_where_they_are_and_not_in_a_score(
-    plan_of: MakePlan, tiny: Path, weighted: bool
+    plan_of: PlanOf, tiny: Path, weighted: bool
 ) -> None:
     task = task_of(plan_of("multi_label", tiny, class_weights=weighted), ["often", "seldom"], 0)
     train = Encoded([[1]] * 5, [[0], [0], [0], [0], [0, 1]], [])
@@ -291,7 +288,7 @@ def test_labels_that_are_rarely_given_weigh_more_where_they_are_and_not_in_a_sco
     assert max(probe.losses or ()) < math.log(2), "better than a guess"
 
 
-def test_numbers_are_told_in_the_units_of_the_data(plan_of: MakePlan, tiny: Path) -> None:
+def test_numbers_are_told_in_the_units_of_the_data(plan_of: PlanOf, tiny: Path) -> None:
     task = task_of(plan_of("regression", tiny), [], 0)
     rows = Encoded([[1]] * 20, [10.0, 30.0] * 10, [])
     task.prepare(rows, torch.device("cpu"))  # 20, and 10 is one step
@@ -305,7 +302,7 @@ def test_numbers_are_told_in_the_units_of_the_data(plan_of: MakePlan, tiny: Path
     assert max(probe.losses or ()) < 0.1
 
 
-def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePlan) -> None:
+def test_waiting_begins_with_the_first_thing_found(tiny: Path) -> None:
     """While the F1 is 0 a falling loss counts as a gain, beside what a head of random weights hits by chance too (seen: 0.007 at
     step 3 of 28, and 0.02 at step 4 of 42, outdid all that was learned); of equal ones the surer is better."""
     plan = make_plan(tiny).model_copy(update={"metric": "span_f1"})
@@ -327,7 +324,7 @@ def test_waiting_begins_with_the_first_thing_found(tiny: Path, make_plan: MakePl
 
 @pytest.mark.parametrize("decoder", [False, True])
 def test_pairs_are_read_with_what_the_tokenizer_puts_between_them(
-    make_plan: MakePlan, tiny: Path, tiny_chat: Path, tmp_path: Path, decoder: bool
+    tiny: Path, tiny_chat: Path, tmp_path: Path, decoder: bool
 ) -> None:
     rows = [{"premise": "late " * n, "hypothesis": "parcel " * 3, "score": n / 4} for n in range(1, 30)]
     columns = {"text": "premise", "text_pair": "hypothesis", "label": "score"}

@@ -30,14 +30,12 @@ from engine.worker import export, heartbeat, session
 from engine.worker.control import Control, StopNow
 from engine.worker.modeling import build
 from recommender.errors import TrainingFailed
-from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Begin
 from tests.engine.worker.inside import work
 
-MakePlan = Callable[..., Plan]
-Begin = Callable[[Plan], RunDirectory]
 
-
-def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+def test_a_second_worker_is_refused_and_touches_nothing(tiny: Path, begin: Begin) -> None:
     run = begin(make_plan(tiny))
     mine = json.dumps({"pid": os.getpid(), "started": 0.0, "host": "here"})
     (run.path / "worker.json").write_text(mine)
@@ -78,7 +76,7 @@ def test_where_a_file_system_has_no_locks_a_living_worker_is_told_by_its_process
 
 
 def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def breaking(*args: Any) -> Any:
         built = build(*args)
@@ -112,9 +110,7 @@ def test_a_loss_that_is_no_number_fails_with_the_last_good_checkpoint_kept(
 
 
 @pytest.mark.parametrize(("asked", "code"), [("stop", 130), ("stop-now", 130), ("SIGTERM", 143)])
-def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
-    tiny: Path, make_plan: MakePlan, begin: Begin, asked: Any, code: int
-) -> None:
+def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(tiny: Path, begin: Begin, asked: Any, code: int) -> None:
     run = begin(make_plan(tiny))
     if asked != "SIGTERM":
         run.ask(asked)
@@ -128,7 +124,7 @@ def test_a_stop_before_anything_was_trained_leaves_nothing_and_says_so(
     ("asked", "cause"), [({"stop-at": "3"}, "paused as planned"), ({"stop-at": "9", "stop": ""}, "stopped on request")]
 )
 def test_a_run_that_is_not_at_its_end_says_why_and_which_checkpoint_goes_on(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], cause: str
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, asked: dict[str, str], cause: str
 ) -> None:
     run = begin(make_plan(tiny))
     for name, content in asked.items():
@@ -143,15 +139,13 @@ def test_a_run_that_is_not_at_its_end_says_why_and_which_checkpoint_goes_on(
     assert end["cure"] == f"`loracle resume {run.name}` continues from step 3."
 
 
-def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, make_plan: MakePlan, begin: Begin) -> None:
+def test_rows_that_changed_are_a_refusal_not_a_crash(tiny: Path, begin: Begin) -> None:
     end = work(begin(make_plan(tiny, data={"train_fingerprint": "0" * 64})))
     assert (end["status"], end["code"]) == ("refused", 2)
     assert "has changed since the plan was made" in end["cause"]
 
 
-def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(
-    tiny: Path, make_plan: MakePlan, begin: Begin, tmp_path: Path
-) -> None:
+def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(tiny: Path, begin: Begin, tmp_path: Path) -> None:
     rows = {"train": str(tmp_path / "gone.csv"), "train_fingerprint": "0"}
     closed = tmp_path / ("x" * 300)  # cannot even be asked for, as what lies in a folder of another's
     for plan in (make_plan(tmp_path / "gone"), make_plan(closed), make_plan(tiny, data=rows)):
@@ -176,7 +170,7 @@ def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(
     ],
 )
 def test_any_error_of_a_library_becomes_one_sentence(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
 ) -> None:
     def broken(*args: Any) -> Any:
         raise error
@@ -191,9 +185,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert end["cure"].endswith(f"`loracle resume {run.name}` continues it.") is not said.startswith("RuntimeError")
 
 
-def test_a_folder_that_was_moved_is_told_as_that(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_was_moved_is_told_as_that(tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     run = begin(make_plan(tiny))
 
     def moved(*args: Any) -> Any:
@@ -208,7 +200,7 @@ def test_a_folder_that_was_moved_is_told_as_that(
 
 
 def test_memory_that_runs_out_while_the_result_is_saved_is_told_as_that_and_going_on_saves_it(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def short(*args: Any, **more: Any) -> None:
         raise MemoryError
@@ -255,7 +247,7 @@ def failing(error: BaseException, cause: BaseException | None = None, keeps: str
     ],
 )  # fmt: skip
 def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_of_the_process(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Any, trained: bool, spared: bool
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Any, trained: bool, spared: bool
 ) -> None:
     """Not where that life had kept nothing."""
     run = begin(make_plan(tiny))
@@ -273,9 +265,7 @@ def test_memory_that_runs_out_after_the_training_is_looked_for_in_another_life_o
     assert end["status"] == "failed", "where no other life can begin"
 
 
-def test_who_is_told_to_stop_begins_no_other_life(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_is_told_to_stop_begins_no_other_life(tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would not know of a signal."""
     run = begin(make_plan(tiny))
     monkeypatch.setattr(session, "Session", failing(MemoryError()))

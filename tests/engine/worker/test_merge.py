@@ -23,13 +23,12 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.token_rows import Records
 from recommender.errors import InputError, Refused
 from recommender.facts import Family
-from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 from tests.engine.worker.works import plan_of
 from tui.merge_words import merged_words
 
 pytestmark = pytest.mark.usefixtures("short_answers")
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
 VARIANTS: dict[str, dict[str, Any]] = {
     "dora": {"dora": True},
     "pissa": {"pissa": True, "rslora": True, "rank": 4, "alpha": 4, "dropout": 0.0},
@@ -42,7 +41,7 @@ def merged(run: RunDirectory, target: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("method", ["lora", "qlora", "pissa", pytest.param("dora", marks=pytest.mark.faults)])
 def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
-    tiny: Path, make_plan: MakePlan, run_here: Here, finished: Callable[[str], RunDirectory], tmp_path: Path, method: str
+    tiny: Path, run_here: Here, finished: Callable[[str], RunDirectory], tmp_path: Path, method: str
 ) -> None:
     extra = VARIANTS.get(method)
     run = finished(method) if extra is None else run_here(make_plan(tiny, "lora", epochs=0.4, **extra))
@@ -100,9 +99,9 @@ MORE = [
     ("work", "model", "method"), [*OF_MODELS, *(pytest.param(*one, marks=pytest.mark.faults) for one in MORE)]
 )
 def test_a_merged_model_of_any_work_scores_as_the_report_says(
-    make_plan: MakePlan, run_here: Here, tmp_path: Path, request: pytest.FixtureRequest, work: str, model: str, method: str
+    run_here: Here, tmp_path: Path, request: pytest.FixtureRequest, work: str, model: str, method: str
 ) -> None:
-    plan = plan_of(make_plan, tmp_path / "rows.jsonl", work, request.getfixturevalue(model), method)
+    plan = plan_of(tmp_path / "rows.jsonl", work, request.getfixturevalue(model), method)
     run = run_here(plan)
     facts = merged(run, tmp_path / "whole")
     assert facts["rows"] > 0
@@ -133,7 +132,7 @@ def test_a_merged_model_of_any_work_scores_as_the_report_says(
 
 
 def test_weights_stored_in_16_bit_are_rounded_once_and_what_that_changes_is_told(
-    tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path
+    tiny: Path, run_here: Here, tmp_path: Path
 ) -> None:
     shutil.copytree(tiny, tmp_path / "narrow")
     for file in (tmp_path / "narrow").glob("*.safetensors"):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,8 +17,8 @@ from engine.worker.stored import new_modules, stored_shapes
 from engine.worker.tasks.registry import task_of
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.conftest import make_plan
 
-MakePlan = Callable[..., Plan]
 SIX = ["account", "billing", "cancel", "delivery", "returns", "technical"]
 
 
@@ -37,9 +36,7 @@ def head_weights(model: Any, names: list[str]) -> dict[str, Any]:
     return found
 
 
-def test_what_a_model_was_read_into_is_given_back(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_model_was_read_into_is_given_back(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trimmed: list[str] = []
     monkeypatch.setattr(budget, "trim_heap", lambda: trimmed.append("heap"))
     built(make_plan(tiny, "full"))
@@ -53,9 +50,7 @@ def test_what_a_model_was_read_into_is_given_back(
 
 
 @pytest.mark.parametrize("pissa", [False, True])
-def test_weights_are_taken_apart_where_that_is_quick(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, pissa: bool
-) -> None:
+def test_weights_are_taken_apart_where_that_is_quick(tiny: Path, monkeypatch: pytest.MonkeyPatch, pissa: bool) -> None:
     seen: list[str] = []
 
     def looked_at(model: Any, *given: Any) -> Any:
@@ -69,7 +64,7 @@ def test_weights_are_taken_apart_where_that_is_quick(
     assert seen == ["meta" if pissa else "cpu"]
 
 
-def test_full_trains_every_weight(tiny: Path, make_plan: MakePlan) -> None:
+def test_full_trains_every_weight(tiny: Path) -> None:
     made = built(make_plan(tiny, "full"))
     assert made.trained == made.parameters == sum(p.numel() for p in made.model.parameters())
     assert made.head == ["classifier"]
@@ -86,7 +81,7 @@ def test_full_trains_every_weight(tiny: Path, make_plan: MakePlan) -> None:
     ],
 )
 def test_a_new_head_is_trained_in_full_precision(
-    request: pytest.FixtureRequest, make_plan: MakePlan, model: str, head: dict[str, tuple[int, ...]], method: str
+    request: pytest.FixtureRequest, model: str, head: dict[str, tuple[int, ...]], method: str
 ) -> None:
     made = built(make_plan(request.getfixturevalue(model), method))
     found = head_weights(made.model, made.head)
@@ -100,7 +95,7 @@ def test_a_new_head_is_trained_in_full_precision(
 
 
 @pytest.mark.parametrize("model", ["tiny", "tiny_roberta", "tiny_llama"])
-def test_qlora_quantises_the_layers_and_nothing_new(request: pytest.FixtureRequest, make_plan: MakePlan, model: str) -> None:
+def test_qlora_quantises_the_layers_and_nothing_new(request: pytest.FixtureRequest, model: str) -> None:
     made = built(make_plan(request.getfixturevalue(model), "qlora"))
     kinds = {n: type(p).__name__ for n, p in made.model.named_parameters()}
     quantised = [n for n, kind in kinds.items() if kind == "Params4bit"]
@@ -113,7 +108,7 @@ def test_qlora_quantises_the_layers_and_nothing_new(request: pytest.FixtureReque
 
 
 def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_4_bit_loading(
-    tiny_llama: Path, make_plan: MakePlan, tmp_path: Path
+    tiny_llama: Path, tmp_path: Path
 ) -> None:
     """In memory all experts of a layer are one weight. bitsandbytes quantises linear modules only, and peft adapts such weights
     without dropout."""
@@ -146,7 +141,7 @@ def test_experts_that_are_stored_one_by_one_are_found_adapted_and_left_whole_by_
     assert held.keys() == {n for n, _ in trainer.model.named_parameters()}, "a checkpoint is read back by the model's own names"
 
 
-def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path, make_plan: MakePlan) -> None:
+def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path) -> None:
     """Some CPUs take another kernel for layers that were once in evaluation mode, one that knows no backward pass."""
     plan = make_plan(tiny_still, "qlora", dropout=0.0)
     words = {"input_ids": torch.arange(5, 29).reshape(2, 12), "labels": torch.tensor([1, 4])}
@@ -167,20 +162,18 @@ def test_a_4_bit_model_that_was_scored_still_has_its_gradients(tiny_still: Path,
 
 
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
-def test_the_number_of_parameters_does_not_depend_on_how_they_are_stored(
-    tiny_still: Path, make_plan: MakePlan, method: str
-) -> None:
+def test_the_number_of_parameters_does_not_depend_on_how_they_are_stored(tiny_still: Path, method: str) -> None:
     plain = sum(w.numel() for w in load_file(tiny_still / "model.safetensors").values())
     assert built(make_plan(tiny_still, method)).parameters == plain + 6 * 64 + 6
 
 
-def test_class_names_reach_the_configuration(tiny: Path, make_plan: MakePlan) -> None:
+def test_class_names_reach_the_configuration(tiny: Path) -> None:
     config = built(make_plan(tiny, "lora")).model.config
     assert [config.id2label[i] for i in range(6)] == SIX
     assert config.label2id["returns"] == SIX.index("returns")
 
 
-def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+def test_weights_of_another_model_are_refused(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "foreign"
     shutil.copytree(tiny, folder)
     weights = load_file(folder / "model.safetensors")
@@ -195,7 +188,7 @@ def test_weights_of_another_model_are_refused(tiny: Path, make_plan: MakePlan, t
 
 @pytest.mark.parametrize("said", ["CUDA out of memory", "CUDA error: unspecified launch failure", "strange"])
 def test_a_gpu_that_is_full_or_fails_is_not_taken_for_a_damaged_model(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch, said: str
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, said: str
 ) -> None:
     """Weights of 4 bit are made on it while they are read."""
 
@@ -207,7 +200,7 @@ def test_a_gpu_that_is_full_or_fails_is_not_taken_for_a_damaged_model(
         built(make_plan(tiny, "qlora"))
 
 
-def test_a_model_without_a_classifier_is_refused(tiny: Path, make_plan: MakePlan, tmp_path: Path) -> None:
+def test_a_model_without_a_classifier_is_refused(tiny: Path, tmp_path: Path) -> None:
     folder = tmp_path / "clip"
     shutil.copytree(tiny, folder)
     (folder / "config.json").write_text(json.dumps({"model_type": "vit"}))
@@ -215,7 +208,7 @@ def test_a_model_without_a_classifier_is_refused(tiny: Path, make_plan: MakePlan
         built(make_plan(folder))
 
 
-def test_unknown_target_modules_are_said(tiny: Path, make_plan: MakePlan) -> None:
+def test_unknown_target_modules_are_said(tiny: Path) -> None:
     with pytest.raises(InputError, match="target_modules no_such"):
         built(make_plan(tiny, "lora", target_modules="no_such"))
 
@@ -245,8 +238,8 @@ def test_a_tokenizer_without_padding_pads_with_its_end_token(tiny: Path, tmp_pat
 )
 @pytest.mark.parametrize(("model", "method"), [("tiny", "full"), ("tiny_roberta", "lora"), ("tiny_llama", "qlora")])
 def test_a_head_of_the_right_size_is_trained_further_only_for_its_own_labels(
-    request: pytest.FixtureRequest, make_plan: MakePlan, tmp_path: Path, model: str, method: str,
-    names: list[str], labels: list[str], rows: list[int] | None, told: str | None,
+    request: pytest.FixtureRequest, tmp_path: Path, model: str, method: str, names: list[str], labels: list[str],
+    rows: list[int] | None, told: str | None,
 ) -> None:  # fmt: skip
     from transformers import AutoModelForSequenceClassification
 

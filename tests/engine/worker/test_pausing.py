@@ -15,13 +15,9 @@ from engine.files import read_json
 from engine.rundir import RunDirectory
 from engine.worker.patience import EarlyStopping
 from engine.worker.tasks.classification import Classification
-from recommender.plan import Plan
-from tests.conftest import weights
+from tests.conftest import make_plan, weights
+from tests.engine.worker.conftest import Begin, Here
 from tests.engine.worker.inside import events, work
-
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
-Begin = Callable[[Plan], RunDirectory]
 
 
 def pause_at(run: RunDirectory, step: int | None) -> None:
@@ -66,7 +62,7 @@ def test_a_pause_at_an_evaluation_scores_what_the_evaluation_scored(
 
 
 def test_a_pause_whose_validation_loss_is_no_number_ends_with_a_sentence_and_goes_on_without_the_pause(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = Classification.answers
     plan = make_plan(tiny, epochs=0.5, evaluations=2)
@@ -99,9 +95,7 @@ def test_asking_again_for_a_pause_that_was_reached_trains_nothing(
     assert [e["step"] for e in read_events(run.events) if e["kind"] == "step"] == [1, 2, 3, 4, 5]
 
 
-def test_a_pause_beyond_the_end_leaves_saving_to_whoever_goes_on(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin
-) -> None:
+def test_a_pause_beyond_the_end_leaves_saving_to_whoever_goes_on(tiny: Path, run_here: Here, begin: Begin) -> None:
     plan = make_plan(tiny, epochs=0.5, evaluations=6, early_stopping=True, patience=2, learning_rate=1e-12)
     run = begin(plan)
     pause_at(run, 50)
@@ -145,7 +139,7 @@ def test_early_stopping_waits_while_the_metric_or_the_loss_gets_better(
 
 
 def test_early_stopping_is_not_forgotten_by_a_pause_before_it_or_a_worker_killed_at_that_very_step(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin
+    tiny: Path, run_here: Here, begin: Begin
 ) -> None:
     plan = make_plan(tiny, epochs=0.5, evaluations=6, early_stopping=True, patience=2, learning_rate=1e-12)
     run = begin(plan)
@@ -161,7 +155,7 @@ def test_early_stopping_is_not_forgotten_by_a_pause_before_it_or_a_worker_killed
     assert json.loads((run.checkpoints / checkpoints.FINISHED).read_text())["stopped_early"]
 
 
-def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Path, run_here: Here) -> None:
     """Whatever the checkpoint keeps of it."""
     fields = {"epochs": 0.5, "evaluations": 6, "patience": 2, "learning_rate": 1e-12}
     run = run_here(make_plan(tiny, early_stopping=True, **fields))

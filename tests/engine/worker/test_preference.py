@@ -1,7 +1,6 @@
 """Preferences: what a pair is, the loss of a logical batch, and runs that learn which answer is wanted."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,9 +27,9 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.token_rows import Records
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
+from tests.engine.worker.conftest import Here
 from tests.engine.worker.exact import assert_same, cut_step, gradients
 
-Here = Callable[..., RunDirectory]
 POLITE, RUDE = "Of course, I am glad to help with it.", "No. Leave me alone."
 ASKED = {"role": "user", "content": "Where is my parcel?"}
 BOTH = {"prompt": "q", "input": "more"}

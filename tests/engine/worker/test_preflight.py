@@ -29,14 +29,12 @@ from engine.worker.trainer import LogicalBatchTrainer
 from recommender.facts import Facts
 from recommender.footprint import BESIDE_CHECKPOINT, disk_needed
 from recommender.largest import largest_micro_batch
-from recommender.plan import Plan
 from recommender.recommendation import Method
 from recommender.variants import step_of
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Begin, Here
 from tests.engine.worker.inside import events, work
 
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
-Begin = Callable[[Plan], RunDirectory]
 BUDGET = 150
 SETTINGS = {
     "precision": "fp32", "rank": None, "max_length": 512, "gradient_checkpointing": False, "optimizer": "adamw", "trained": "all",
@@ -93,8 +91,7 @@ def assert_equal(one: Any, other: Any) -> None:
     ],
 )
 def test_a_run_with_preflight_is_to_the_bit_the_run_without(
-    tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch,
-    method: str, fields: dict[str, Any],
+    tiny: Path, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch, method: str, fields: dict[str, Any]
 ) -> None:  # fmt: skip
     """With dropout, so that one random number drawn too many would show; stopped after five steps, which is enough."""
     plan = make_plan(tiny, method, epochs=0.4, evaluations=2, early_stopping=True, **fields)
@@ -117,7 +114,7 @@ def test_a_run_with_preflight_is_to_the_bit_the_run_without(
 
 @pytest.mark.parametrize(("budget", "cut"), [(2048, False), (32, True)])
 def test_weights_buffers_gradients_and_random_states_come_back(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, budget: int, cut: bool
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch, budget: int, cut: bool
 ) -> None:
     """Gradients of other micro-batches are there meanwhile only where a step has several."""
     seen: list[tuple[Any, ...]] = []
@@ -155,7 +152,7 @@ def test_weights_buffers_gradients_and_random_states_come_back(
 
 
 def test_where_a_step_in_one_piece_does_not_fit_the_smaller_ones_are_tried_beside_all_gradients(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     there: list[bool] = []
     rehearse = LogicalBatchTrainer.rehearse
@@ -173,7 +170,7 @@ def test_where_a_step_in_one_piece_does_not_fit_the_smaller_ones_are_tried_besid
 
 
 def test_no_micro_batch_of_the_run_is_fuller_than_those_that_were_tried(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own batches: of neighbours by length the longest are cut in two, and others do not fill the budget."""
     seen: list[tuple[list[int], int, int]] = []
@@ -211,9 +208,7 @@ def test_batches_leave_no_trace_in_a_model_that_counts_them() -> None:
     assert (random.getstate(), str(np.random.get_state())) == drawn[1:]
 
 
-def test_room_is_asked_for_what_is_not_there_yet(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_room_is_asked_for_what_is_not_there_yet(tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tiny, "lora")
     run = begin(plan)
     warned: list[str] = []
@@ -291,7 +286,7 @@ def _too_little(monkeypatch: pytest.MonkeyPatch, most: int, *, recomputing: int 
 
 
 def test_a_budget_that_does_not_fit_is_lowered_before_the_first_step(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _too_little(monkeypatch, 150)
     run = run_here(make_plan(tiny, token_budget=100_000, epochs=0.2, evaluations=1))
@@ -304,7 +299,7 @@ def test_a_budget_that_does_not_fit_is_lowered_before_the_first_step(
 
 
 def test_checkpointing_is_the_second_thing_that_is_tried(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And a resumed worker begins with it."""
     plan = make_plan(tiny, epochs=0.4, evaluations=1, token_budget=256)
@@ -324,9 +319,7 @@ def test_checkpointing_is_the_second_thing_that_is_tried(
     assert [e["loss"] for e in events(run, "step")] == pytest.approx([e["loss"] for e in events(undisturbed, "step")], rel=0.2)
 
 
-def test_what_fits_by_no_means_is_refused_with_what_would_help(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_fits_by_no_means_is_refused_with_what_would_help(tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     _too_little(monkeypatch, 4)
     run = begin(make_plan(tiny))
     end = work(run)
@@ -337,9 +330,7 @@ def test_what_fits_by_no_means_is_refused_with_what_would_help(
     assert events(run, "recovery")[-1]["after"] == {"gradient_checkpointing": True}
 
 
-def test_an_optimizer_whose_state_does_not_fit_is_refused(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_optimizer_whose_state_does_not_fit_is_refused(tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: Any, **kwargs: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
 
@@ -350,9 +341,7 @@ def test_an_optimizer_whose_state_does_not_fit_is_refused(
     assert "choose LoRA or QLoRA" in end["cause"]
 
 
-def test_8_bit_moments_are_advised_where_they_save_memory(
-    tiny: Path, make_plan: MakePlan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_8_bit_moments_are_advised_where_they_save_memory(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a CPU bitsandbytes' AdamW takes more than torch's: 1.3 GB instead of 1.0 for MiniLM."""
     plan = make_plan(tiny)
     for cuda in (True, False):
@@ -362,7 +351,7 @@ def test_8_bit_moments_are_advised_where_they_save_memory(
 
 @pytest.mark.parametrize(("method", "cure"), [("full", "with --runs; LoRA saves less."), ("lora", "with --runs.")])
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch, method: str, cure: str
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, method: str, cure: str
 ) -> None:
     usage = shutil.disk_usage("/")
     run = begin(make_plan(tiny, method))
@@ -374,7 +363,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
 
 
 def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
-    tiny: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(room, "host_room", lambda: 1_000_000)
     end = work(begin(make_plan(tiny)))
@@ -383,7 +372,7 @@ def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(
 
 
 def test_an_adapter_that_could_not_be_merged_here_is_trained_and_told(
-    tiny: Path, make_plan: MakePlan, finished: Callable[[str], RunDirectory], run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, finished: Callable[[str], RunDirectory], run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (disk,) = (e["disk"] for e in events(finished("lora"), "preflight"))
     assert disk["merged"] == 4 * (finished("lora").report() or {})["parameters"]
@@ -396,7 +385,7 @@ def test_an_adapter_that_could_not_be_merged_here_is_trained_and_told(
 
 
 def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
-    tiny: Path, make_plan: MakePlan, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, begin: Begin, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(preflight, "memory_available", lambda: 1_000_000)
     end = work(begin(make_plan(tiny, token_budget=48)))
@@ -404,7 +393,7 @@ def test_where_the_system_lends_what_it_does_not_have_the_peak_decides(
 
 
 def test_without_padding_the_budget_is_halved_from_what_was_really_held(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enough = iter([False, True])
     monkeypatch.setattr(preflight, "_was_there", lambda *_: next(enough))
@@ -436,7 +425,7 @@ def test_a_rehearsal_leaves_no_pages_behind(device: str, taken: int) -> None:
 
 
 def test_rows_among_the_longest_that_have_no_number_are_named_before_anything_is_trained(
-    tiny: Path, make_plan: MakePlan, begin: Begin, tmp_path: Path
+    tiny: Path, begin: Begin, tmp_path: Path
 ) -> None:
     """Places in the text that the scored rows do not reach: the training would end at the first such row, hours later perhaps."""
     folder = tmp_path / "damaged"

@@ -29,12 +29,11 @@ from engine.worker.tasks.seq2seq import Seq2Seq
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Begin, Here
 from tests.engine.worker.inside import events, work
 from tests.engine.worker.works import ROWS, plan_of
 
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
-Begin = Callable[[Plan], RunDirectory]
 ENCODER_AND_DECODER = ("tiny_still", "still_llama")
 MODELS = {"seq2seq": ("tiny_t5",), **dict.fromkeys(("chat", "continued_pretraining", "preference"), ("tiny_chat",))}
 """Of kinds of work; of those that judge texts both."""
@@ -67,7 +66,7 @@ def failing(
 
 
 @pytest.fixture(scope="module")
-def plan(tiny_still: Path, make_plan: MakePlan) -> Plan:
+def plan(tiny_still: Path) -> Plan:
     """Twelve steps and two evaluations, without dropout."""
     return make_plan(tiny_still, token_budget=512, epochs=1.0, evaluations=2)
 
@@ -138,13 +137,13 @@ def still_llama(tiny_llama: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 @pytest.mark.parametrize("method", ["full", "lora", "qlora"])
 @pytest.mark.parametrize(("work", "model"), [(work, model) for work in ROWS for model in MODELS.get(work, ENCODER_AND_DECODER)])
 def test_every_task_and_method_that_runs_out_of_memory_learns_as_if_it_had_not(
-    make_plan: MakePlan, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
-    request: pytest.FixtureRequest, work: str, model: str, method: str, seed: int,
+    run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, request: pytest.FixtureRequest,
+    work: str, model: str, method: str, seed: int,
 ) -> None:  # fmt: skip
     """While what the untouched model says is asked, too; and while answers are written."""
     where = request.getfixturevalue(model)
     fields = {"dropout": 0.0} if method != "full" else {}
-    plan = plan_of(make_plan, tmp_path / "rows.jsonl", work, where, method, evaluations=2, epochs=2.0, **fields)
+    plan = plan_of(tmp_path / "rows.jsonl", work, where, method, evaluations=2, epochs=2.0, **fields)
     task = Seq2Seq if work == "seq2seq" else TASKS[work if work != "pairs" else "classification"]
     undisturbed, run = run_here(plan), begin(plan)
     rng = random.Random(f"{work} {method} {seed}")
@@ -179,7 +178,7 @@ def test_an_evaluation_that_runs_out_of_memory_scores_the_same_rows_in_smaller_p
 
 
 def test_no_memory_for_one_row_in_the_middle_of_a_run_ends_it_with_its_checkpoint_kept(
-    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     step = LogicalBatchTrainer.training_step
 
@@ -201,7 +200,7 @@ def test_no_memory_for_one_row_in_the_middle_of_a_run_ends_it_with_its_checkpoin
 
 
 def test_an_optimizer_step_without_memory_is_one_sentence(
-    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It has changed some weights and not others, so it cannot be done again."""
     clip = LogicalBatchTrainer._clip_grad_norm
@@ -218,7 +217,7 @@ def test_an_optimizer_step_without_memory_is_one_sentence(
 
 
 def test_no_memory_for_the_best_weights_is_named_and_the_run_goes_on_from_there(
-    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*given: Any) -> None:
         raise RuntimeError("unable to mmap 90877192 bytes from file: Cannot allocate memory (12)")
@@ -244,7 +243,7 @@ def test_a_checkpoint_that_lacks_weights_is_refused_and_what_is_tied_is_not_miss
 
 
 def test_a_checkpoint_without_memory_is_tried_again_and_then_one_sentence(
-    tiny_still: Path, make_plan: MakePlan, begin: Begin, monkeypatch: pytest.MonkeyPatch
+    tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write, calls = LogicalBatchTrainer._write, iter([False, True, False, True, True])
 

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from engine.loading import split
 from engine.metrics import bootstrap
 from engine.metrics.answers import WrittenAnswers
 from engine.metrics.kinds import Answers
-from engine.rundir import RunDirectory
 from engine.worker.encoding import token_ids
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.base import Encoded
@@ -27,10 +25,10 @@ from engine.worker.token_loss import before_head
 from recommender.answering import ANSWERS
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.engine.worker.conftest import Here
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
 pytestmark = pytest.mark.usefixtures("short_answers")
-Here = Callable[..., RunDirectory]
 WORDS = "parcel late refund broken screen order invoice password".split()  # noqa: SIM905
 
 

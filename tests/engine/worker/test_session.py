@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -34,12 +33,9 @@ from recommender.facts import Device, Facts, Machine, Measured
 from recommender.plan import Plan
 from recommender.traced import as_facts
 from recommender.variants import step_of
-from tests.conftest import weights
+from tests.conftest import make_plan, weights
+from tests.engine.worker.conftest import Finished, Here
 from tests.engine.worker.inside import events
-
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
-Finished = Callable[[str], RunDirectory]
 
 
 def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:
@@ -68,9 +64,7 @@ def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> Non
     ]  # fmt: skip
 
 
-def test_texts_to_train_on_are_let_go_once_they_are_tokens(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_texts_to_train_on_are_let_go_once_they_are_tokens(tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = make_plan(tiny, "full")
     held: list[int] = []
 
@@ -103,7 +97,7 @@ def test_the_same_validation_rows_are_shown_at_every_evaluation(finished: Finish
 
 
 def test_only_training_rows_are_trained_on_each_once_an_epoch(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shared = "Where is my parcel, it was due on Monday"
     train, held_out = tmp_path / "train.csv", tmp_path / "held-out.csv"
@@ -135,9 +129,7 @@ def test_only_training_rows_are_trained_on_each_once_an_epoch(
     assert key_of(shared) not in {key_of(t) for t in parts.train.texts}
 
 
-def test_the_same_plan_gives_the_same_model_and_another_seed_another(
-    finished: Finished, tiny: Path, make_plan: MakePlan, run_here: Here
-) -> None:
+def test_the_same_plan_gives_the_same_model_and_another_seed_another(finished: Finished, tiny: Path, run_here: Here) -> None:
     plan = make_plan(tiny)
     assert weights(run_here(plan)) == weights(finished("full"))
     assert weights(run_here(plan.model_copy(update={"seed": 2}))) != weights(finished("full"))
@@ -150,7 +142,7 @@ def test_of_checkpoints_that_get_as_many_right_the_surer_one_is_the_best(finishe
 
 
 def test_the_best_weights_are_saved_and_not_loaded_beside_the_memory_of_the_steps(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     beside: list[int] = []
     load = LogicalBatchTrainer.load_weights
@@ -169,7 +161,7 @@ def test_the_best_weights_are_saved_and_not_loaded_beside_the_memory_of_the_step
     assert sha256_of(run.model / "model.safetensors") == best != last
 
 
-def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, run_here: Here) -> None:
     plan = make_plan(tiny, learning_rate=1e-12, early_stopping=True, patience=2, evaluations=10)
     run = run_here(plan)
     report = run.report() or {}
@@ -179,7 +171,7 @@ def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, make_pla
     assert report["steps"] < report["total_steps"]
 
 
-def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path, run_here: Here) -> None:
     run = run_here(make_plan(tiny, data={"eval": None, "eval_rows": None, "held_out_rows": 0}, epochs=0.2))
     report = run.report() or {}
     assert report["scores"] == {}
@@ -189,7 +181,7 @@ def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path,
 
 
 def test_class_weights_and_smoothing_train_and_what_was_said_beforehand_is_kept(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = {"memory": 123_456_789, "seconds": 77.0, "step": 0.5, "available": 9 * 10**9}
     monkeypatch.setattr(session, "_expected", lambda run, plan: said)
@@ -245,9 +237,7 @@ def test_a_run_killed_while_saving_its_result_only_saves_and_scores(finished: Fi
     assert (run.report() or {})["scores"] == (original.report() or {})["scores"]
 
 
-def test_what_a_run_has_kept_and_cannot_read_any_more_is_made_again(
-    finished: Finished, run_here: Here, tmp_path: Path
-) -> None:
+def test_what_a_run_has_kept_and_cannot_read_any_more_is_made_again(finished: Finished, run_here: Here, tmp_path: Path) -> None:
     original = finished("full")
     run = unfinished(original, tmp_path)
     (run.checkpoints / checkpoints.FINISHED).write_text("")
@@ -295,7 +285,7 @@ def test_once_the_result_is_saved_no_checkpoint_is_needed(finished: Finished, ru
 
 
 def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
-    tiny: Path, make_plan: MakePlan, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
+    tiny: Path, run_here: Here, begin: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = make_plan(tiny)
     run = begin(plan)
@@ -311,18 +301,18 @@ def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
     assert [checkpoints.damage(c) for c in checkpoints.listed(run.checkpoints)] == [None]
 
 
-def test_changed_rows_are_noticed(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_changed_rows_are_noticed(tiny: Path, run_here: Here) -> None:
     with pytest.raises(InputError, match="has changed since the plan was made"):
         run_here(make_plan(tiny, data={"train_fingerprint": "0" * 64}))
 
 
-def test_a_changed_model_is_noticed(tiny: Path, make_plan: MakePlan, run_here: Here) -> None:
+def test_a_changed_model_is_noticed(tiny: Path, run_here: Here) -> None:
     plan = make_plan(tiny)
     with pytest.raises(InputError, match="the model has changed since the plan was made"):
         run_here(plan.model_copy(update={"model": plan.model.model_copy(update={"fingerprint": "0" * 64})}))
 
 
-def test_a_model_full_of_nan_ends_before_training(tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path) -> None:
+def test_a_model_full_of_nan_ends_before_training(tiny: Path, run_here: Here, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(tiny, folder)
     held = load_file(folder / "model.safetensors")
@@ -334,9 +324,7 @@ def test_a_model_full_of_nan_ends_before_training(tiny: Path, make_plan: MakePla
 
 
 @pytest.mark.parametrize(("model", "method"), [("tiny_llama", "full"), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")])
-def test_other_architectures_go_all_the_way(
-    request: pytest.FixtureRequest, make_plan: MakePlan, run_here: Here, model: str, method: str
-) -> None:
+def test_other_architectures_go_all_the_way(request: pytest.FixtureRequest, run_here: Here, model: str, method: str) -> None:
     run = run_here(make_plan(request.getfixturevalue(model), method, epochs=0.4))
     report = run.report() or {}
     assert set(report["scores"]) == {"before", "after", "probe", "majority"}
@@ -376,7 +364,7 @@ def test_stopping_again_and_again_changes_nothing(
 
 
 def test_running_out_of_memory_lowers_the_budget_and_the_run_goes_on(
-    tiny: Path, make_plan: MakePlan, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tiny: Path, run_here: Here, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(session, "build", _built_with_little_memory)
     plan = make_plan(tiny, token_budget=100_000, epochs=1)
@@ -406,9 +394,7 @@ def _built_with_little_memory(*args: Any) -> Any:
     return built
 
 
-def test_what_a_run_was_said_to_take_is_of_its_own_settings(
-    tiny: Path, make_plan: MakePlan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_a_run_was_said_to_take_is_of_its_own_settings(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     content = json.loads((Path(__file__).parents[2] / "recommender" / "facts_example.json").read_text())
     facts = Facts.model_validate(content)
     advice = recommend(facts)

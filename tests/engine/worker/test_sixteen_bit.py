@@ -1,7 +1,6 @@
 """What is trained held in bf16: adapters by `adapter_dtype`, all weights by `precision: bf16`."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from engine.worker import export
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
-from recommender.plan import Plan
+from tests.conftest import make_plan
+from tests.engine.worker.conftest import Here
 
-MakePlan = Callable[..., Plan]
-Here = Callable[..., RunDirectory]
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {"precision": "bf16", "learning_rate": 2e-3}),
     "lora": ("lora", {"precision": "bf16-mixed", "adapter_dtype": "bf16", "learning_rate": 1e-2, "dropout": 0.0}),
@@ -36,9 +34,7 @@ def trained(model: Any) -> dict[str, torch.dtype]:
 
 
 @pytest.mark.parametrize("way", ["full", "dropout", pytest.param("qlora", marks=pytest.mark.faults)])
-def test_it_is_saved_as_it_was_held_and_goes_on_after_a_kill(
-    tiny: Path, make_plan: MakePlan, run_here: Here, tmp_path: Path, way: str
-) -> None:
+def test_it_is_saved_as_it_was_held_and_goes_on_after_a_kill(tiny: Path, run_here: Here, tmp_path: Path, way: str) -> None:
     method, fields = WAYS[way]
     plan = make_plan(tiny, method, epochs=1.0, **fields)
     run = run_here(plan)
@@ -68,7 +64,7 @@ def test_it_is_saved_as_it_was_held_and_goes_on_after_a_kill(
 
 
 @pytest.mark.parametrize("way", ["full", pytest.param("lora", marks=pytest.mark.faults), "dropout", "qlora"])
-def test_it_learns_a_few_rows_by_heart(tiny_still: Path, make_plan: MakePlan, way: str) -> None:
+def test_it_learns_a_few_rows_by_heart(tiny_still: Path, way: str) -> None:
     """As fp32 does, up to rounding."""
     method, fields = WAYS[way]
     reached = []
@@ -95,7 +91,7 @@ def test_it_learns_a_few_rows_by_heart(tiny_still: Path, make_plan: MakePlan, wa
 
 
 @pytest.mark.parametrize("way", ["full", "lora"])
-def test_gradients_and_moments_are_held_alike(tiny: Path, make_plan: MakePlan, way: str) -> None:
+def test_gradients_and_moments_are_held_alike(tiny: Path, way: str) -> None:
     method, fields = WAYS[way]
     plan = make_plan(tiny, method, **fields)
     model = build(task_of(plan, ["a", "b"], 0), str(tiny)).model
@@ -116,12 +112,12 @@ def test_gradients_and_moments_are_held_alike(tiny: Path, make_plan: MakePlan, w
     ("method", "fields"),
     [("full", {"precision": "bf16-mixed"}), ("lora", {"precision": "fp32"}), ("lora", {"precision": "fp16-mixed"})],
 )
-def test_narrow_adapters_want_a_narrow_base(tiny: Path, make_plan: MakePlan, method: str, fields: dict[str, Any]) -> None:
+def test_narrow_adapters_want_a_narrow_base(tiny: Path, method: str, fields: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed"):
         make_plan(tiny, method, adapter_dtype="bf16", **fields)
 
 
-def test_pure_bf16_is_not_for_adapters(tiny: Path, make_plan: MakePlan) -> None:
+def test_pure_bf16_is_not_for_adapters(tiny: Path) -> None:
     check_supported(make_plan(tiny, "full", precision="bf16"))
     with pytest.raises(ValidationError, match="use bf16-mixed"):
         make_plan(tiny, "lora", precision="bf16")

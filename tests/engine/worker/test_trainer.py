@@ -26,8 +26,8 @@ from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from recommender.errors import TrainingFailed
 from recommender.footprint import BESIDE_CHECKPOINT
 from recommender.plan import Plan
+from tests.conftest import make_plan
 
-MakePlan = Callable[..., Plan]
 WEIGHTS = [0.4, 1.0, 2.5, 0.7, 1.3, 0.9]
 
 
@@ -84,7 +84,7 @@ MakeBench = Callable[..., Bench]
 
 
 @pytest.fixture
-def bench(tiny_still: Path, make_plan: MakePlan, tmp_path: Path) -> Iterator[MakeBench]:
+def bench(tiny_still: Path, tmp_path: Path) -> Iterator[MakeBench]:
     made: list[Bench] = []
 
     def make(method: str = "full", *, weights: list[float] | None = None, model: Path = tiny_still, **fields: Any) -> Bench:
@@ -342,7 +342,7 @@ def test_another_error_is_not_taken_for_lack_of_memory(bench: MakeBench) -> None
 
 @pytest.mark.parametrize(("device", "there"), [("cpu", False), ("mps", True), ("xpu", True), ("cuda", True)])
 def test_the_trainer_leaves_the_model_on_the_device_that_it_was_put_on(
-    tiny: Path, make_plan: Callable[..., Plan], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, there: bool
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, there: bool
 ) -> None:
     monkeypatch.setattr(arguments, "device_name", lambda: device)
     made = training_arguments(make_plan(tiny, schedule="cosine"), tmp_path, 5, scored=False)

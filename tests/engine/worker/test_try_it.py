@@ -22,9 +22,9 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.try_it import NEW_TOKENS, Trial, serve
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.engine.worker.conftest import Finished
 from tests.engine.worker.writing import plan_of
 
-Finished = Callable[[str], RunDirectory]
 SOME = 6
 
 

@@ -35,11 +35,9 @@ from recommender import answering
 from recommender.answering import SAMPLES_SECONDS
 from recommender.errors import InputError
 from recommender.plan import Plan
-from tests.engine.worker.conftest import SHORT
+from tests.engine.worker.conftest import SHORT, Here
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
-
-Here = Callable[..., RunDirectory]
 
 # The step
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from recommender.plan import Plan
+from tests.conftest import make_plan
 
 THINGS = ("parcel", "refund", "invoice", "password", "screen")
 ROWS: dict[str, tuple[str, dict[str, str], Callable[[int], dict[str, Any]]]] = {
@@ -51,7 +52,7 @@ ROWS: dict[str, tuple[str, dict[str, str], Callable[[int], dict[str, Any]]]] = {
 """Layout, columns and rows of each kind of work."""
 
 
-def plan_of(make_plan: Callable[..., Plan], file: Path, work: str, model: Path, method: str, **fields: Any) -> Plan:
+def plan_of(file: Path, work: str, model: Path, method: str, **fields: Any) -> Plan:
     """Four short steps of that work on rows that are written to `file`; 16 are held out."""
     layout, columns, row = ROWS[work]
     file.write_text("".join(json.dumps(row(i)) + "\n" for i in range(60)))

@@ -13,11 +13,11 @@ from engine.worker import export
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.plan import Plan
 from tests.engine.worker.card.pretend import CARD
+from tests.engine.worker.conftest import Begin
 from tests.engine.worker.inside import events, work
 from tests.engine.worker.works import ROWS, plan_of
 
 PlanFor = Callable[..., Plan]
-Begin = Callable[[Plan], RunDirectory]
 MODELS = {"seq2seq": "tiny_t5", **dict.fromkeys(("chat", "continued_pretraining", "preference"), "tiny_chat")}
 OFTEN = {
     ("pairs", "full"), ("token_classification", "lora"), ("chat", "full"), ("chat", "qlora"), ("preference", "lora"),
@@ -35,10 +35,10 @@ def rarely(*cases: Any) -> list[Any]:
 
 
 @pytest.fixture
-def plan_for(request: pytest.FixtureRequest, make_plan: Callable[..., Plan], tmp_path: Path, short_answers: None) -> PlanFor:
+def plan_for(request: pytest.FixtureRequest, tmp_path: Path, short_answers: None) -> PlanFor:
     def made(kind: str, method: str, **fields: Any) -> Plan:
         model = request.getfixturevalue(MODELS.get(kind, "tiny"))
-        return plan_of(make_plan, tmp_path / "rows.jsonl", kind, model, method, **{"precision": "bf16-mixed", **fields})
+        return plan_of(tmp_path / "rows.jsonl", kind, model, method, **{"precision": "bf16-mixed", **fields})
 
     return made
 
