@@ -12,14 +12,15 @@ import json
 import os
 import platform
 import shutil
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.paired import versions
+from benchmarks.paired import machine, versions
 
 # Accuracy does not depend on the allocator, only the time does. With glibc's defaults every large tensor of
 # a training step is mapped and unmapped anew, and the kernel's clearing of those pages takes about as long as
@@ -198,6 +199,16 @@ def resumable(side: str, data: str, method: str, seed: int, work: Path) -> dict[
     subprocess.run([sys.executable, "-m", "benchmarks.accuracy", *one], check=True, stdout=subprocess.DEVNULL)
     found: dict[str, Any] = json.loads(result_of(side, data, method, seed, work).read_text(encoding="utf-8"))
     return found
+
+
+def over_seeds(sides: Sequence[str], data: str, method: str, seeds: list[int], work: Path) -> dict[str, Any]:
+    """Held-out accuracy of the sides after 3 epochs; finished parts are kept in `work`, and an unfinished one goes on."""
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
+    for seed in seeds:
+        for side, found in runs.items():
+            found.append(resumable(side, data, method, seed, work))
+    means = {side: round(statistics.fmean(r["accuracy"] for r in found), 4) for side, found in runs.items()}
+    return {"seeds": seeds, "mean_accuracy": means, "runs": runs, "machine": machine()}
 
 
 def result_of(side: str, data: str, method: str, seed: int, work: Path) -> Path:

@@ -7,27 +7,23 @@ trains them. Threads and all else of the environment are the same on both sides.
 segments), which this does not measure. Needs the chat demo's model (`make demo-chat`).
 """
 
-import argparse
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command_line import command_line, keep
+from benchmarks.command_line import in_turns_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 SIDES = ("with", "without")
 STEPS = {"minilm": 5, "smollm2": 4}
 """Of a side; the first does not count for speed."""
+DATA = {"minilm": "imdb", "smollm2": "alpaca"}
 
 
 def stepper(model: str, side: str, work: Path) -> TrainerStepper:
     """The trainer of one side."""
-    from benchmarks import loracle_side, sft
+    from benchmarks.loracle_side import trainer_on
 
-    if model == "minilm":
-        plan = loracle_side.plan_for_benchmark("imdb", 1, work, "full", "precision=fp32")
-    else:
-        plan = sft.plan("lora", work / "data")
-    trainer, total = loracle_side.trainer_of(plan, work / f"{model}-{side}")
+    trainer, total = trainer_on(DATA[model], work, f"{model}-{side}")
     return TrainerStepper(trainer, lambda batch: batch.tokens, total)
 
 
@@ -48,12 +44,8 @@ def compare(model: str, work: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run the comparison and write its result beside the others."""
-    parser = command_line(__doc__)
-    parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
-    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser = in_turns_line(__doc__, SIDES)
     parser.add_argument("--model", choices=tuple(STEPS), help="only this")
-    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":

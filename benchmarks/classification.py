@@ -9,12 +9,11 @@ allocator as any script has it, and in the environment of Loracle's worker (`_sa
 these at a time.
 """
 
-import argparse
 import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command_line import command_line, keep
+from benchmarks.command_line import in_turns_line, keep
 from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 STEPS, WARM_UP = 32, 2
@@ -141,38 +140,22 @@ def operations(data: str, method: str) -> float:
 
 
 def accuracy(data: str, method: str, seeds: list[int], work: Path) -> dict[str, Any]:
-    """Held-out accuracy of both after 3 epochs; finished parts are kept in `work`, and an unfinished one goes on."""
-    from benchmarks.accuracy import resumable
+    """Held-out accuracy of both."""
+    from benchmarks.accuracy import over_seeds
 
-    runs: dict[str, list[dict[str, Any]]] = {"dynamic": [], "loracle": []}
-    for seed in seeds:
-        for side, found in runs.items():
-            found.append(resumable(side, data, method, seed, work))
-    means = {side: statistics.fmean(r["accuracy"] for r in found) for side, found in runs.items()}
-    return {
-        "benchmark": "classification accuracy",
-        "data": data,
-        "method": method,
-        "seeds": seeds,
-        "mean_accuracy": {side: round(mean, 4) for side, mean in means.items()},
-        "runs": runs,
-        "machine": machine(),
-    }
+    found = over_seeds(("dynamic", "loracle"), data, method, seeds, work)
+    return {"benchmark": "classification accuracy", "data": data, "method": method, **found}
 
 
 def main() -> None:
     """Run one comparison and write its result beside the earlier ones."""
-    parser = command_line(__doc__)
-    parser.add_argument("what", choices=("speed", "accuracy", "serve"))
-    parser.add_argument("side", nargs="?", choices=("loracle", *PEERS), help=argparse.SUPPRESS)
-    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser = in_turns_line(__doc__, ("loracle", *PEERS), ("speed", "accuracy"))
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--method", choices=("full", "lora"), default="full")
     parser.add_argument("--precision", choices=tuple(PRECISIONS), default="fp32", help="of both sides, for speed")
     parser.add_argument("--steps", type=int, default=STEPS, help="optimizer steps a side whose time counts")
     parser.add_argument("--against", nargs="+", choices=PEERS, default=list(PEERS), help="only these")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     given = parser.parse_args()
     work = given.work.resolve() / "classification"
     if given.what == "serve":

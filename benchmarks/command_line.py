@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,17 @@ def command_line(about: str | None) -> argparse.ArgumentParser:
     """A parser with that text as its help, and `--output`."""
     made = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     made.add_argument("--output", type=Path, default=RESULTS, metavar="DIR", help="where the result is written")
+    return made
+
+
+def in_turns_line(about: str | None, sides: Iterable[str], what: Sequence[str] = ("compare",)) -> argparse.ArgumentParser:
+    """That of a benchmark whose sides take turns in children of the same module: `serve`, a side, and the steps already done."""
+    made = command_line(about)
+    alone = len(what) == 1
+    made.add_argument("what", nargs="?" if alone else None, choices=(*what, "serve"), default=what[0] if alone else None)
+    made.add_argument("side", nargs="?", choices=tuple(sides), help=argparse.SUPPRESS)
+    made.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    made.add_argument("--work", type=Path, default=Path("runs-bench"))
     return made
 
 

@@ -23,17 +23,6 @@ from benchmarks.paired import machine
 TURNS = 5
 
 
-def trainer_of(model: str, precision: str, work: Path) -> Any:
-    """Loracle's own trainer."""
-    from benchmarks import loracle_side, sft
-
-    if model == "minilm":
-        plan = loracle_side.plan_for_benchmark("sst2", 1, work, "full", f"precision={precision}")
-    else:
-        plan = sft.plan("lora", work / "data").model_copy(update={"precision": precision})
-    return loracle_side.trainer_of(plan, work / f"compiling-{model}-{precision}")[0]
-
-
 def processor_time() -> float:
     """Of this process and of those that it has waited for: the C++ compiler."""
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -55,9 +44,11 @@ def part(batch: Any, rows: int) -> Any:
 
 def measured(model: str, precision: str, work: Path) -> dict[str, Any]:
     """Seconds of compiling and of steps, both by processor time, and the steps after which compiling would have paid."""
+    from benchmarks.loracle_side import trainer_on
     from engine.worker.compiled import Compiled
 
-    trainer = trainer_of(model, precision, work)
+    data = "sst2" if model == "minilm" else "alpaca"
+    trainer, _ = trainer_on(data, work, f"compiling-{model}-{precision}", precision)
     trainer.current_gradient_accumulation_steps = 1
     batches = iter(trainer.get_train_dataloader())
     batch, other = next(batches), part(next(batches), 5)

@@ -91,6 +91,17 @@ def trainer_of(plan: Plan, work: Path) -> tuple[Any, int]:
     return trainer, total
 
 
+def trainer_on(data: str, work: Path, name: str, precision: str = "fp32") -> tuple[Any, int]:
+    """That of MiniLM fully on IMDB or SST-2 rows, 32 a step, or of SmolLM2-135M with LoRA on Alpaca rows, 8 a step."""
+    from benchmarks import sft
+
+    if data == "alpaca":
+        plan = sft.plan("lora", work / "data").model_copy(update={"precision": precision})
+    else:
+        plan = plan_for_benchmark(data, 1, work, "full", f"precision={precision}")
+    return trainer_of(plan, work / name)
+
+
 def saved_classifier(folder: Path) -> Any:
     """The model of a finished run, loaded as its card says: an adapter onto its base."""
     from peft import PeftConfig, PeftModel

@@ -8,13 +8,11 @@ else the machine does falls on all of them alike: the recipe as it is, Loracle i
 recipe in that same environment, which separates the allocator from the rest.
 """
 
-import argparse
-import statistics
 from pathlib import Path
 from typing import Any
 
-from benchmarks.accuracy import resumable
-from benchmarks.command_line import command_line, keep
+from benchmarks.accuracy import over_seeds
+from benchmarks.command_line import in_turns_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 STEPS = 30
@@ -55,31 +53,16 @@ def speed(data: str, work: Path) -> dict[str, Any]:
 
 
 def accuracy(data: str, seeds: list[int], work: Path) -> dict[str, Any]:
-    """Held-out accuracy of both sides after 3 epochs; finished parts are kept in `work` and not repeated."""
-    results: dict[str, list[dict[str, Any]]] = {"recipe": [], "loracle": []}
-    for seed in seeds:
-        for side, found in results.items():
-            found.append(resumable(side, data, "full", seed, work))
-    means = {side: statistics.fmean(r["accuracy"] for r in found) for side, found in results.items()}
-    return {
-        "benchmark": "seed_recipe accuracy",
-        "data": data,
-        "seeds": seeds,
-        "mean_accuracy": {side: round(mean, 4) for side, mean in means.items()},
-        "runs": results,
-        "machine": machine(),
-    }
+    """Held-out accuracy of both sides."""
+    found = over_seeds(("recipe", "loracle"), data, "full", seeds, work)
+    return {"benchmark": "seed_recipe accuracy", "data": data, **found}
 
 
 def main() -> None:
     """Run one benchmark and write its result beside the earlier ones."""
-    parser = command_line(__doc__)
-    parser.add_argument("what", choices=("speed", "accuracy", "serve"))
-    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser = in_turns_line(__doc__, SIDES, ("speed", "accuracy"))
     parser.add_argument("--data", choices=("imdb", "sst2"), required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
-    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":

@@ -14,12 +14,11 @@ CPU is faster in it. Tokens are those of the rows: what several rows of a micro-
 message) counts for each of them, though Loracle reads it once.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command_line import command_line, keep
+from benchmarks.command_line import in_turns_line, keep
 from benchmarks.paired import TrainerStepper, beside, machine, serve, share_of_peak
 
 ROWS, BATCH, LENGTH, RANK, RATE = 48, 8, 1024, 16, 1e-9
@@ -180,13 +179,9 @@ def operations(method: str, work: Path) -> float:
 
 def main() -> None:
     """Run the comparison and write its result beside the earlier ones."""
-    parser = command_line(__doc__)
-    parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
-    parser.add_argument("side", nargs="?", choices=(*OWN, *TRL), help=argparse.SUPPRESS)
-    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser = in_turns_line(__doc__, (*OWN, *TRL))
     parser.add_argument("--method", choices=("lora", "full"), default="lora")
     parser.add_argument("--against", nargs="+", choices=tuple(TRL), default=list(TRL), help="only these")
-    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":

@@ -8,7 +8,6 @@ says otherwise, `loracle` what the worker is started with. Seconds by the clock 
 processor time too. Run it where nothing else runs; the work beside is a process that it starts itself.
 """
 
-import argparse
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.command_line import command_line, keep
+from benchmarks.command_line import in_turns_line, keep
 from benchmarks.paired import TrainerStepper, environments, in_turns, machine, serve, told
 
 SIDES = ("sleeping", "spinning", "loracle")
@@ -26,13 +25,9 @@ STEPS = {"sst2": 20, "imdb": 5, "alpaca": 4}
 
 def stepper(data: str, side: str, work: Path) -> TrainerStepper:
     """The trainer of one side."""
-    from benchmarks import loracle_side, sft
+    from benchmarks.loracle_side import trainer_on
 
-    if data == "alpaca":
-        plan = sft.plan("lora", work / "data")
-    else:
-        plan = loracle_side.plan_for_benchmark(data, 1, work, "full", "precision=fp32")
-    trainer, total = loracle_side.trainer_of(plan, work / f"{data}-{side}")
+    trainer, total = trainer_on(data, work, f"{data}-{side}")
     return TrainerStepper(trainer, lambda batch: batch.tokens, total)
 
 
@@ -65,12 +60,8 @@ def _busy(processes: int) -> Iterator[None]:
 
 def main() -> None:
     """Run the comparison and write its result beside the others."""
-    parser = command_line(__doc__)
-    parser.add_argument("what", nargs="?", choices=("compare", "serve"), default="compare")
-    parser.add_argument("side", nargs="?", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--done", type=int, default=0, help=argparse.SUPPRESS)
+    parser = in_turns_line(__doc__, SIDES)
     parser.add_argument("--data", choices=tuple(STEPS), help="only this")
-    parser.add_argument("--work", type=Path, default=Path("runs-bench"))
     given = parser.parse_args()
     work = given.work.resolve()
     if given.what == "serve":
