@@ -34,9 +34,8 @@ def machine(found: Machine, speed: Mapping[str, float] | None, console: Console)
         lines.append((_("Accelerator"), _("none found: training would run on the processor")))
     bf16 = {True: _("bf16 in hardware"), False: _("no bf16"), None: None}[found.cpu_bf16]
     avx = {True: "AVX-512", False: _("no AVX-512"), None: None}[found.cpu_avx512]
-    words = plural("{n} usable core", "{n} usable cores", found.cpu_cores or 0)
-    cores = words.format(n=number(found.cpu_cores)) if found.cpu_cores else None
-    lines.append((_("Processor"), _joined([one_line(found.cpu_name, 60) if found.cpu_name else None, cores, avx, bf16])))
+    cores = _of(plural("{n} usable core", "{n} usable cores", found.cpu_cores or 0), found.cpu_cores)
+    lines.append((_("Processor"), _joined([_short(found.cpu_name, 60), cores, avx, bf16])))
     for precision, flops in (speed or {}).items():
         words = _("{n} billion operations a second in {precision} (measured now)")
         lines.append((_("Speed"), words.format(n=f"{flops / 1e9:,.0f}", precision=precision)))
@@ -103,39 +102,27 @@ def model(looked: ModelInspection, console: Console) -> None:
         part(_("linear layers"), found.linear_parameters),
         part(_("other"), found.other_parameters),
     ]
-    experts = None
-    if found.experts:
-        experts = _("{n} in each layer").format(n=number(found.experts))
-        if found.experts_per_token:
-            experts += _(", {n} for each token").format(n=number(found.experts_per_token))
+    experts = _of(_("{n} in each layer"), found.experts)
+    if experts is not None:
+        experts += _of(_(", {n} for each token"), found.experts_per_token) or ""
         if found.active_parameters:
             experts += _(": a token passes through {n} parameters").format(n=amount(found.active_parameters))
-    heads = _("{n} attention heads").format(n=number(found.attention_heads)) if found.attention_heads else None
     fewer = found.kv_heads not in (None, found.attention_heads)
-    keys = _("{n} key/value heads").format(n=number(found.kv_heads)) if fewer else None
     shape = [
-        _("{n} layers").format(n=number(found.layers)) if found.layers else None,
-        _("hidden size {n}").format(n=number(found.hidden_size)) if found.hidden_size else None,
-        _("MLP size {n}").format(n=number(found.intermediate_size)) if found.intermediate_size else None,
-        heads,
-        keys,
+        _of(_("{n} layers"), found.layers),
+        _of(_("hidden size {n}"), found.hidden_size),
+        _of(_("MLP size {n}"), found.intermediate_size),
+        _of(_("{n} attention heads"), found.attention_heads),
+        _of(_("{n} key/value heads"), found.kv_heads) if fewer else None,
     ]
     tied = {True: _("tied embeddings"), False: _("untied embeddings"), None: None}
-    tokens = _("{n} tokens").format(n=number(found.vocabulary_size)) if found.vocabulary_size else None
-    vocabulary = [tokens, tied[found.tied_embeddings]]
     quantised = _("not quantised")
     if found.quantization:
         quantised = _("already quantised ({how})").format(how=one_line(found.quantization, 40))
     weights = [size(found.weights_bytes) if found.weights_bytes else None, found.dtype, found.weights_format, quantised]
     tuned = {True: _("instruction-tuned"), False: _("a base model"), None: None}[found.instruct]
     template = {True: _("with a chat template"), False: _("without a chat template"), None: None}[found.chat_template]
-    kind = [
-        _(found.family) if found.family else None,
-        one_line(found.architecture, 60) if found.architecture else None,
-        tuned,
-        template,
-    ]
-    reads = _("up to {n} tokens at once").format(n=number(found.max_positions)) if found.max_positions else None
+    kind = [_(found.family) if found.family else None, _short(found.architecture, 60), tuned, template]
     _heading(_("Model"), one_line(found.id or path, 200), console)
     _lines(
         [
@@ -143,12 +130,12 @@ def model(looked: ModelInspection, console: Console) -> None:
             (_("Parameters"), f"{amount(whole)}: {_joined(p for p in parts if p)}" if any(parts) else amount(whole)),
             (_("Experts"), experts),
             (_("Shape"), _joined(shape)),
-            (_("Vocabulary"), _joined(vocabulary)),
-            (_("Reads"), reads),
+            (_("Vocabulary"), _joined([_of(_("{n} tokens"), found.vocabulary_size), tied[found.tied_embeddings]])),
+            (_("Reads"), _of(_("up to {n} tokens at once"), found.max_positions)),
             (_("Weights"), _joined(weights)),
-            (_("License"), one_line(found.license, 60) if found.license else None),
+            (_("License"), _short(found.license, 60)),
             (_("File") if found.weights_format == "gguf" else _("Folder"), one_line(path, 1000)),
-            (_("Revision"), one_line(revision, 60) if revision else None),
+            (_("Revision"), _short(revision, 60)),
         ],
         console,
     )
@@ -173,16 +160,15 @@ def data(looked: DataInspection, console: Console) -> None:
     sure = ""
     if found.confidence is not None and found.confidence < 1:
         sure = _(" ({share} sure)").format(share=share(found.confidence))
+    distinct = found.unique_rows if found.unique_rows != found.rows else None
     rows = [
-        f"{number(found.rows)}" if found.rows is not None else None,
-        _("{n} distinct").format(n=number(found.unique_rows)) if found.unique_rows not in (None, found.rows) else None,
+        number(found.rows) if found.rows is not None else None,
+        _("{n} distinct").format(n=number(distinct)) if distinct is not None else None,
         _("{n} held out").format(n=number(found.eval_rows)) if found.eval_rows is not None else None,
     ]
     named = ", ".join(f"{role}: {one_line(name, 40)}" for role, name in used.items())
     unused = _(" (not used: {names})").format(names=", ".join(others)) if others else ""
-    learned = None
-    if found.trained_tokens is not None:
-        learned = _("{n} tokens per epoch").format(n=number(found.trained_tokens))
+    learned = _("{n} tokens per epoch").format(n=number(found.trained_tokens)) if found.trained_tokens is not None else None
     _heading(_("Data"), one_line(path, 1000), console)
     _lines(
         [
@@ -289,6 +275,15 @@ def _lines(lines: Iterable[Line], console: Console) -> None:
         if value:
             table.add_row(f"  {name}", Text(value))
     console.print(table)
+
+
+def _of(words: str, n: int | None) -> str | None:
+    """The words with that number; nothing where it is not known, or 0."""
+    return words.format(n=number(n)) if n else None
+
+
+def _short(text: str | None, most: int) -> str | None:
+    return one_line(text, most) if text else None
 
 
 def _joined(parts: Iterable[str | None]) -> str:
