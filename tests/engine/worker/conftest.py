@@ -3,11 +3,13 @@
 import gc
 import random
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from engine import checkpoints
 from engine.events import EventWriter
 from engine.new_run import create
 from engine.rundir import RunDirectory
@@ -65,6 +67,23 @@ def short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(written, "ANSWER_TOKENS", SHORT)
     monkeypatch.setattr(samples, "SAMPLE_TOKENS", SHORT)
+
+
+def unfinished(run: RunDirectory, folder: Path, kept: int | None = None) -> RunDirectory:
+    """A copy of a finished run, as a worker that was killed before its last step's end would have left it, or once it had `kept`
+    so many checkpoints."""
+    copy = RunDirectory(folder / "copied")
+    shutil.copytree(run.path, copy.path)
+    shutil.rmtree(copy.model)
+    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / checkpoints.FINISHED):
+        file.unlink()
+    (copy.scores / "samples-after.json").unlink(missing_ok=True)
+    if kept is not None:
+        later = sorted(checkpoints.sealed(copy.checkpoints), key=checkpoints.step_of)[kept:]
+        assert later
+        for checkpoint in later:
+            shutil.rmtree(checkpoint)
+    return copy
 
 
 def card_code(run: RunDirectory) -> tuple[str, str]:

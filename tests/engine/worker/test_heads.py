@@ -2,7 +2,6 @@
 
 import itertools
 import re
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,6 @@ from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import pipeline
 
-from engine import checkpoints
-from engine.checkpoints import FINISHED
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
@@ -28,7 +25,7 @@ from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from engine.worker.trainer import LogicalBatchTrainer, seed_everything
 from tests.conftest import make_plan
-from tests.engine.worker.conftest import Here, card_code
+from tests.engine.worker.conftest import Here, card_code, unfinished
 from tests.engine.worker.labelled import PlanOf, plan_on
 
 
@@ -200,15 +197,7 @@ def test_a_run_cut_off_in_the_middle_goes_on_to_the_very_same_model(
     done: Callable[[str, str], RunDirectory], run_here: Here, tmp_path: Path, task: str, method: str
 ) -> None:
     run = done(task, method)
-    copy = RunDirectory(tmp_path / "copied")
-    shutil.copytree(run.path, copy.path)
-    shutil.rmtree(copy.model)
-    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / FINISHED):
-        file.unlink()
-    kept = sorted(copy.checkpoints.glob("step-*"), key=checkpoints.step_of)
-    for folder in kept[1:]:
-        shutil.rmtree(folder)
-    again = run_here(run.plan(), again=copy)
+    again = run_here(run.plan(), again=unfinished(run, tmp_path, 1))
     begun = [e for e in read_events(again.events) if e["kind"] == "run"][-1]
     assert 0 < begun["resumed_from"] < begun["total_steps"]
     (weights,) = run.model.glob("*.safetensors")

@@ -34,18 +34,8 @@ from recommender.plan import Plan
 from recommender.traced import as_facts
 from recommender.variants import step_of
 from tests.conftest import make_plan, weights
-from tests.engine.worker.conftest import Finished, Here
+from tests.engine.worker.conftest import Finished, Here, unfinished
 from tests.engine.worker.inside import events
-
-
-def unfinished(run: RunDirectory, folder: Path) -> RunDirectory:
-    """A copy of a finished run, as a worker that was killed before its last step's end would have left it."""
-    copy = RunDirectory(folder / "copied")
-    shutil.copytree(run.path, copy.path)
-    shutil.rmtree(copy.model)
-    for file in (copy.report_file, copy.scores / "after.json", copy.checkpoints / checkpoints.FINISHED):
-        file.unlink()
-    return copy
 
 
 def test_before_and_after_are_scored_on_the_same_rows(finished: Finished) -> None:

@@ -1,6 +1,5 @@
 """What is trained held in bf16: adapters by `adapter_dtype`, all weights by `precision: bf16`."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,17 +8,14 @@ import torch
 from pydantic import ValidationError
 from safetensors import safe_open
 
-from engine import checkpoints
-from engine.checkpoints import FINISHED
 from engine.files import sha256_of
 from engine.loading import split
-from engine.rundir import RunDirectory
 from engine.worker import export
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from tests.conftest import make_plan
-from tests.engine.worker.conftest import Here
+from tests.engine.worker.conftest import Here, unfinished
 
 WAYS: dict[str, tuple[str, dict[str, Any]]] = {
     "full": ("full", {"precision": "bf16", "learning_rate": 2e-3}),
@@ -49,16 +45,7 @@ def test_it_is_saved_as_it_was_held_and_goes_on_after_a_kill(tiny: Path, run_her
     if method == "full":
         assert set(trained(export.load(run, task, str(tiny))).values()) == {torch.bfloat16}, "scored as it was trained"
 
-    copy = RunDirectory(tmp_path / "copied")
-    shutil.copytree(run.path, copy.path)
-    shutil.rmtree(copy.model)
-    for left in (copy.report_file, copy.scores / "after.json", copy.checkpoints / FINISHED):
-        left.unlink()
-    kept = sorted(copy.checkpoints.glob("step-*"), key=checkpoints.step_of)
-    assert len(kept) > 1
-    for folder in kept[1:]:
-        shutil.rmtree(folder)
-    again = run_here(plan, again=copy)
+    again = run_here(plan, again=unfinished(run, tmp_path, 1))
     assert sha256_of(again.model / weights.name) == sha256_of(weights)
     assert (again.report() or {})["scores"] == (run.report() or {})["scores"]
 

@@ -13,8 +13,6 @@ import pytest
 import torch
 import transformers
 
-from engine import checkpoints
-from engine.checkpoints import FINISHED
 from engine.events import EventWriter, read_events
 from engine.files import read_json, sha256_of
 from engine.loading import split
@@ -35,7 +33,7 @@ from recommender import answering
 from recommender.answering import SAMPLES_SECONDS
 from recommender.errors import InputError
 from recommender.plan import Plan
-from tests.engine.worker.conftest import SHORT, Here
+from tests.engine.worker.conftest import SHORT, Here, unfinished
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
 
@@ -208,15 +206,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
     own: dict[str, Any] = {"dropout": 0.1 if model == "tiny_chat" else 0.0} if method == "lora" else {}
     plan = plan_of(request.getfixturevalue(model), method, evaluations=3, data={"train_rows": 30}, **own)
     done = run_here(plan)
-    copy = RunDirectory(tmp_path / "copied")
-    shutil.copytree(done.path, copy.path)
-    shutil.rmtree(copy.model)
-    for file in (copy.report_file, copy.scores / "after.json", copy.scores / "samples-after.json", copy.checkpoints / FINISHED):
-        file.unlink()
-    newest = checkpoints.sealed(copy.checkpoints)
-    assert len(newest) > 1
-    shutil.rmtree(newest[0])
-    run_here(plan, again=copy)
+    copy = run_here(plan, again=unfinished(done, tmp_path, 1))
     weights = "model.safetensors" if method == "full" else "adapter_model.safetensors"
     assert sha256_of(copy.model / weights) == sha256_of(done.model / weights)
     first, second = (r.report() or {} for r in (done, copy))
