@@ -1,6 +1,7 @@
 """Traced steps against the allocator's own account of the same steps, and shallow traces against deep ones."""
 
 import importlib
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
@@ -97,6 +98,17 @@ def step_of(**given: Any) -> TrainingStep:
     return TrainingStep.model_validate(usual | given)
 
 
+def estimated(step: TrainingStep, config: dict[str, Any] = LLAMA, card: str = "A100", **more: Any) -> dict[str, Any]:
+    """What is told of a step on such a card; `more` are fields of it, `data` facts of rows."""
+    facts = {"machine": {"backend": "cuda", "devices": [{"name": card}]}, "model": {"config": config}}
+    return estimate(Facts.model_validate(facts | {"data": more.pop("data", {}), "step": step.model_dump() | more}))
+
+
+def allocated(step: TrainingStep, config: dict[str, Any] = LLAMA, card: str = "A100", **more: Any) -> dict[str, int]:
+    found: dict[str, int] = estimated(step, config, card, **more)["allocated"]
+    return found
+
+
 CELLS: dict[str, dict[str, Any]] = {
     "full": {},
     "full, checkpointing": {"gradient_checkpointing": "layer"},
@@ -109,8 +121,14 @@ CELLS: dict[str, dict[str, Any]] = {
     "bert, dora": {"head": "tagging", "method": "lora", "dora": True},
     "bert, fp32 over bf16": {"head": "tagging", "method": "lora", "base_dtype": "bfloat16"},
     "bert, 4-bit maps in fp32, autocast": {
-        "head": "tagging", "method": "qlora", "base_dtype": "bfloat16", "compute_dtype": "float32", "autocast": "bfloat16",
-        "kbit_prepared": False, "micro_batch_rows": 2, "length": 4,
+        "head": "tagging",
+        "method": "qlora",
+        "base_dtype": "bfloat16",
+        "compute_dtype": "float32",
+        "autocast": "bfloat16",
+        "kbit_prepared": False,
+        "micro_batch_rows": 2,
+        "length": 4,
     },
     "bert, masked_lm": {"head": "masked_lm", "gradient_checkpointing": "layer", "label_smoothing": 0.1},
     "bert, bf16": {"head": "classification", "base_dtype": "bfloat16", "micro_batch_rows": 16},
@@ -428,7 +446,7 @@ def test_a_fused_loss_may_be_either_where_nobody_says_which() -> None:
 def test_where_nobody_says_two_things_the_ends_are_those_of_both_together(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each alone saves the same bytes, added up more than there are: T5's LoRA was told to take 0.4 to 18 GB. What
     took more there took 23 GB together, 21 added up. Which does what is seen in a few layers."""
-    step = step_of(method="lora", length=256, transformers="5.8").model_dump(exclude_none=True)
+    step = step_of(method="lora", length=256, transformers="5.8")
     depths: list[int] = []
 
     def counted(build: Any, card: Card, **given: Any) -> Traced:
@@ -437,12 +455,7 @@ def test_where_nobody_says_two_things_the_ends_are_those_of_both_together(monkey
 
     monkeypatch.setattr(steps, "trace", counted)
 
-    def told(**more: Any) -> dict[str, int]:
-        machine = {"backend": "cuda", "devices": [{"name": "A100"}]}
-        facts = {"machine": machine, "model": {"config": LLAMA | DEEP}, "step": step | more}
-        found: dict[str, int] = estimate(Facts.model_validate(facts))["allocated"]
-        return found
-
+    told = partial(allocated, step, LLAMA | DEEP)
     unsaid = ("gradient_checkpointing", "outputs_held", "lora_dropout", "adapter_dtype")
     either = told(**dict.fromkeys(unsaid))
     counts = [depths.count(n) for n in (FEW, *SHALLOW)]
@@ -455,12 +468,7 @@ def test_where_nobody_says_two_things_the_ends_are_those_of_both_together(monkey
 
 def test_the_least_is_that_of_an_allocator_that_leaves_nothing_over_and_of_older_workspaces() -> None:
     """Expandable segments split whatever is left of a block; before torch 2.12 Blackwell had no larger workspace than others."""
-    step = step_of(outputs_held=False, attention=None, transformers="5.8").model_dump()
-
-    def told(card: str, **more: Any) -> dict[str, Any]:
-        machine = {"backend": "cuda", "devices": [{"name": card}]}
-        return estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step | more}))
-
+    told = partial(estimated, step_of(outputs_held=False, attention=None, transformers="5.8"), LLAMA)
     hopper, blackwell = told("NVIDIA H100 80GB HBM3"), told("NVIDIA GeForce RTX 5090")
     for found, less in ((hopper, 0), (blackwell, 2 * (32 * 2**20 - kernels.WORKSPACE_ELSEWHERE))):
         least = sum(found["parts"].values()) - less
@@ -472,14 +480,8 @@ def test_the_least_is_that_of_an_allocator_that_leaves_nothing_over_and_of_older
 
 
 def test_workspaces_are_those_of_the_torch_that_is_told() -> None:
-    step = step_of(outputs_held=False, attention=None, transformers="5.8", expandable_segments=True).model_dump()
-
-    def told(card: str, **more: Any) -> dict[str, int]:
-        machine = {"backend": "cuda", "devices": [{"name": card}]}
-        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step | more}))
-        allocated: dict[str, int] = found["allocated"]
-        return allocated
-
+    step = step_of(outputs_held=False, attention=None, transformers="5.8", expandable_segments=True)
+    told = partial(allocated, step, LLAMA)
     hopper, blackwell = "NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 5090"
     either, before, since = told(blackwell), told(blackwell, torch="2.11.0+cu128"), told(blackwell, torch="2.12")
     assert either["predicted"] == since["predicted"] == before["predicted"] + 2 * (32 * 2**20 - kernels.WORKSPACE_ELSEWHERE)
@@ -539,11 +541,7 @@ def test_trl_s_loss_takes_the_embedding_s_gradient_apart_where_all_learned_token
     step = step.model_copy(update={"micro_batch_rows": 4, "gradient_checkpointing": "layer", "dynamic_padding": False})
 
     def told(learned: int = 1000, **more: Any) -> dict[str, int]:
-        facts = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": config}}
-        data = {"tokens_total": 1000, "trained_tokens": learned}
-        found = estimate(Facts.model_validate(facts | {"data": data, "step": step.model_dump() | more}))
-        allocated: dict[str, int] = found["allocated"]
-        return allocated
+        return allocated(step, config, data={"tokens_total": 1000, "trained_tokens": learned}, **more)
 
     table = 2 * 16_000 * 512
     even, answers, uneven = told(length=100), told(length=100, learned=500), told(length=100, padded=True)
@@ -586,10 +584,7 @@ def test_before_1_13_trl_s_loss_multiplied_in_fp32() -> None:
     versions = ("1.12.0", "1.13")
     told = [by_phase(traced(config, step.model_copy(update={"trl": v}), Card(), None).segments)["backward"] for v in versions]
     assert told[0] - told[1] == pytest.approx(4 * 60_000 * 512, rel=0.1)
-    facts = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": config}}
-    either, since, before = (
-        estimate(Facts.model_validate(facts | {"step": step.model_dump() | {"trl": v}})) for v in (None, "1.14", "1.12")
-    )
+    either, since, before = (estimated(step, config, trl=v) for v in (None, "1.14", "1.12"))
     assert either["phases"] == since["phases"]
     assert either["allocated"]["high"] == before["allocated"]["high"] > since["allocated"]["high"]
     assert "trl" in either["assumed"]
@@ -626,12 +621,12 @@ def test_paged_states_may_be_the_process_s_and_are_not_torch_s() -> None:
 
 def test_paged_states_are_counted_by_numbers_whatever_type_a_step_leaves_open() -> None:
     """Weights that nobody told the type of are fp32, and 8-bit moments a byte each."""
-    machine = {"backend": "cuda", "devices": [{"name": "NVIDIA H100 80GB HBM3"}]}
-    step = step_of(base_dtype=None, optimizer="paged_adamw_8bit", outputs_held=False, transformers="5.8").model_dump()
+    card = "NVIDIA H100 80GB HBM3"
+    step = step_of(base_dtype=None, optimizer="paged_adamw_8bit", outputs_held=False, transformers="5.8")
 
     def beyond(**more: Any) -> tuple[int, int]:
-        found = estimate(Facts.model_validate({"machine": machine, "model": {"config": LLAMA}, "step": step | more}))
-        room = context_of(Machine.model_validate(machine))[2]
+        found = estimated(step, LLAMA, card, **more)
+        room = context_of(Machine.model_validate({"backend": "cuda", "devices": [{"name": card}]}))[2]
         return found["device"]["high"] - found["reserved"]["high"] - room, found["parts_by_phase"]["optimizer"]["gradients"]
 
     states, gradients = beyond(embeddings_in_fp32=False)
@@ -683,13 +678,7 @@ def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_
 
 def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     step = step_of(method="qlora", base_dtype="bfloat16", kbit_prepared=False, double_quantization=True, quantization="nf4")
-    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": MIXTURE}}
-
-    def told(**more: Any) -> dict[str, int]:
-        found = estimate(Facts.model_validate(card | {"step": step.model_dump(exclude_none=True) | more}))
-        allocated: dict[str, int] = found["allocated"]
-        return allocated
-
+    told = partial(allocated, step, MIXTURE)
     either, fused, maps = told(), told(fused_experts=True), told(fused_experts=False)
     weights = 3 * 3 * 4 * 64 * 192  # layers, maps, experts, numbers
     assert either["predicted"] == maps["predicted"] <= fused["predicted"] - 1.2 * weights
@@ -699,10 +688,9 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     assert before["predicted"] == maps["predicted"]
     assert told(transformers="5.0.0", lora_dropout=0.05)["predicted"] < fused["predicted"], "which peft does not take of such"
     # Of models whose experts always were one weight, maps are what somebody made of them.
-    always = step.model_dump(exclude_none=True) | {"attention": "eager"}
     config = MIXTURE | {"model_type": "gpt_oss", "num_local_experts": 4, "num_hidden_layers": 3}
     for more in ({"transformers": "4.57.1"}, {"lora_dropout": 0.05}):
-        found = estimate(Facts.model_validate(card | {"model": {"config": config}, "step": always | more}))
+        found = estimated(step, config, attention="eager", **more)
         assert found["allocated"]["predicted"] >= found["allocated"]["low"] + 1.2 * weights
         assert "fused_experts" in found["assumed"]
     # The preparation makes fused ones fp32, and leaves maps in 4 bit as they are.
@@ -714,24 +702,20 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
 def test_a_product_that_a_tensor_is_added_to_is_cast_by_autocast_too() -> None:
     """Bloom's scores are `alibi.baddbmm(...)`: its biases are in fp32, its queries in 16 bit, and nothing was predicted."""
     bloom = {"model_type": "bloom", "hidden_size": 64, "n_layer": 3, "n_head": 4, "vocab_size": 512}
-    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": bloom}}
-    kept = []
-    for autocast in (None, "bfloat16"):
-        step = step_of(base_dtype="float32", length=256, attention="eager", autocast=autocast).model_dump(exclude_none=True)
-        kept.append(estimate(Facts.model_validate(card | {"step": step}))["parts"]["activations"])
+    step = step_of(base_dtype="float32", length=256, attention="eager")
+    kept = [estimated(step, bloom, autocast=autocast)["parts"]["activations"] for autocast in (None, "bfloat16")]
     assert kept[0] < kept[1] < 1.5 * kept[0], "the shares of attention are kept in fp32 and in 16 bit"
 
 
 def test_dropout_of_adapters_stands_beside_experts_and_not_in_theirs() -> None:
     """peft knows none for adapters of experts that are one weight; when such steps were measured they were maps of their own."""
-    step = step_of(method="lora", base_dtype="bfloat16", length=128).model_dump(exclude_none=True)
-    card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": MIXTURE}}
-    found = [estimate(Facts.model_validate(card | {"step": step | {"lora_dropout": p}})) for p in (0.0, 0.1)]
+    step = step_of(method="lora", base_dtype="bfloat16", length=128)
+    found = [estimated(step, MIXTURE, lora_dropout=p) for p in (0.0, 0.1)]
     kept = [one["parts"]["activations"] for one in found]
     assert kept[1] - kept[0] >= 3 * 3 * 4 * 128 * 64  # masks of one byte, for the inputs of maps beside the experts
     assert ["lora_dropout" in one["assumed"] for one in found] == [False, True]
     with pytest.raises(InputError, match=r"^dropout: the experts of a layer are stored as one weight"):
-        estimate(Facts.model_validate(card | {"step": step | {"lora_dropout": 0.1, "fused_experts": True}}))
+        estimated(step, MIXTURE, lora_dropout=0.1, fused_experts=True)
 
 
 def test_moments_of_8_bit_are_those_that_the_trainer_makes() -> None:
