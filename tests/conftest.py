@@ -230,7 +230,7 @@ def tiny_t5(tiny_chat: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_plan(model: Path, method: str = "full", *, data: dict[str, Any] | None = None, **fields: Any) -> Plan:
+def make_plan(model: str | Path, method: str = "full", *, data: dict[str, Any] | None = None, **fields: Any) -> Plan:
     """A plan on the example rows; `data` is merged."""
     rows = {
         "train": str(TRAIN),

@@ -15,7 +15,7 @@ def screen(app: LoracleApp) -> str:
     return "\n".join("".join(segment.text for segment in strip) for strip in strips)
 
 
-async def wait(pilot: Any, true: Callable[[], bool], seconds: float = 60.0) -> None:
+async def wait(pilot: Any, true: Callable[..., object], seconds: float = 60.0) -> None:
     """Wait until something is so."""
     deadline = time.monotonic() + seconds
     while not true():
@@ -24,7 +24,7 @@ async def wait(pilot: Any, true: Callable[[], bool], seconds: float = 60.0) -> N
 
 
 @asynccontextmanager
-async def showing(app: LoracleApp, true: Callable[[], bool], size: tuple[int, int] = (80, 24)) -> AsyncIterator[Any]:
+async def showing(app: LoracleApp, true: Callable[..., object], size: tuple[int, int] = (80, 24)) -> AsyncIterator[Any]:
     """The app in a terminal of that size, once something is so."""
     async with app.run_test(size=size) as pilot:
         await wait(pilot, true)

@@ -39,8 +39,8 @@ def logits(model: Any) -> torch.Tensor:
 
 
 def test_the_scale_of_rslora_is_alpha_by_the_root_of_the_rank(tiny: Path) -> None:
-    for extra, scale in ({}, 3.0), ({"rslora": True}, 6.0):
-        model = built(make_plan(tiny, "lora", rank=4, alpha=12, **extra)).model
+    for rslora, scale in (False, 3.0), (True, 6.0):
+        model = built(make_plan(tiny, "lora", rank=4, alpha=12, rslora=rslora)).model
         scales = {m.scaling["default"] for m in model.modules() if hasattr(m, "lora_A")}
         assert scales == {scale}
 
@@ -98,8 +98,7 @@ def test_a_folders_name_alone_is_enough_where_all_of_the_adapter_is_loaded_by_it
 
 
 def extras_plan(tiny: Path) -> Plan:
-    fields = {"pissa": True, "dropout": 0.0, "lora_plus_ratio": 16.0}
-    return make_plan(tiny, "lora", epochs=0.5, evaluations=1, **fields)
+    return make_plan(tiny, "lora", epochs=0.5, evaluations=1, pissa=True, dropout=0.0, lora_plus_ratio=16.0)
 
 
 def test_the_extras_train_and_their_result_is_a_plain_adapter(tiny: Path, run_here: Here) -> None:

@@ -5,6 +5,7 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from transformers import TrainerControl
@@ -157,7 +158,7 @@ def test_early_stopping_is_not_forgotten_by_a_pause_before_it_or_a_worker_killed
 
 def test_a_plan_that_no_longer_asks_for_early_stopping_goes_on_after_it(tiny: Path, run_here: Here) -> None:
     """Whatever the checkpoint keeps of it."""
-    fields = {"epochs": 0.5, "evaluations": 6, "patience": 2, "learning_rate": 1e-12}
+    fields: dict[str, Any] = {"epochs": 0.5, "evaluations": 6, "patience": 2, "learning_rate": 1e-12}
     run = run_here(make_plan(tiny, early_stopping=True, **fields))
     total = len(events(run, "step")) + 3
     for file in (run.report_file, run.checkpoints / checkpoints.FINISHED):

@@ -456,8 +456,7 @@ def test_where_nobody_says_two_things_the_ends_are_those_of_both_together(monkey
     monkeypatch.setattr(steps, "trace", counted)
 
     told = partial(allocated, step, LLAMA | DEEP)
-    unsaid = ("gradient_checkpointing", "outputs_held", "lora_dropout", "adapter_dtype")
-    either = told(**dict.fromkeys(unsaid))
+    either = told(gradient_checkpointing=None, outputs_held=None, lora_dropout=None, adapter_dtype=None)
     counts = [depths.count(n) for n in (FEW, *SHALLOW)]
     least = told(gradient_checkpointing="layer", adapter_dtype="bfloat16")
     most = told(lora_dropout=0.05, outputs_held=True, outputs_rebound=True, use_cache=True)
@@ -694,8 +693,8 @@ def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
         assert found["allocated"]["predicted"] >= found["allocated"]["low"] + 1.2 * weights
         assert "fused_experts" in found["assumed"]
     # The preparation makes fused ones fp32, and leaves maps in 4 bit as they are.
-    prepared = {"kbit_prepared": True, "autocast": "bfloat16"}
-    wide, packed = (told(fused_experts=fused, **prepared)["predicted"] for fused in (True, False))
+    prepared = partial(told, kbit_prepared=True, autocast="bfloat16")
+    wide, packed = (prepared(fused_experts=fused)["predicted"] for fused in (True, False))
     assert packed <= wide - 1.2 * weights
 
 
