@@ -15,6 +15,8 @@ _MISSING = ("nan", "<na>", "null", "\\n", "#n/a")
 """What pandas, databases and spreadsheets write for what is missing; "none" and "n/a" may well be classes."""
 _SPAN_TAG = re.compile(r"O|[A-Z]{1,2}-\S.*")
 _BELOW_ZERO = re.compile(r"-[1-9][0-9]*")
+_FAR_ABOVE = 50
+"""How many times as many tags as the others show there would have to be: a sample does not show all, but most of them."""
 _FEW_TAGS = 0.05
 """Share of words up to which tags of another form are slips."""
 FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
@@ -49,7 +51,7 @@ def check_classes(
                 f" {one_line(usual, 40)}; write all labels alike."
             )
     words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
-    if numeric and words and numbers:
+    if words and numbers and (numeric or (single and _one_is_a_slip(counts, words))):
         rarer = sum(counts[x] for x in words) < sum(counts[x] for x in numbers)
         few, kind, others = (words, "a word", "numbers") if rarer else (numbers, "a number", "words")
         label = min(few, key=first.__getitem__)
@@ -82,6 +84,12 @@ def check_tags(place: Place, column: str, counts: Counter[str], first: Mapping[s
             f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, and tags written as numbers "
             "count from 0; fix it or leave the row out."
         )
+    others = sorted(map(float, counts))[:-1] if all(map(_is_number, counts)) else []
+    if others and float(tag := max(counts, key=float)) > _FAR_ABOVE * (others[-1] + 1):
+        raise InputError(
+            f"{place(first[tag])}: column {one_line(column, 60)} holds the tag {one_line(tag, 40)}, where others count from "
+            f"{others[0]:g} to {others[-1]:g}; fix it or leave the row out."
+        )
     strange = [tag for tag in counts if _SPAN_TAG.fullmatch(tag) is None]
     spans = len(counts) - len(strange) > ("O" in counts)
     if spans and strange and sum(counts[tag] for tag in strange) < _FEW_TAGS * counts.total():
@@ -95,7 +103,8 @@ def check_tags(place: Place, column: str, counts: Counter[str], first: Mapping[s
 def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
     """A label that is hardly meant, and the range of the others: classes numbered through hold no -5, 50 or 0.5 in a row or two.
 
-    Numbers with gaps, and numbers of more rows, may well be meant.
+    Numbers with gaps, and numbers of more rows, may well be meant. The next number may be a rare class; -1 below 0 is what many
+    write where nobody said the label.
     """
     usual = sorted(float(label) for label, n in counts.items() if n >= MANY_ROWS)
     through = len(usual) > 1 and usual == [usual[0] + i for i in range(len(usual))] and usual[0].is_integer()
@@ -103,9 +112,15 @@ def _slip(counts: Counter[str]) -> tuple[str, float, float] | None:
     if not through or len(rare) > FEW_LABELS or any(counts[label] > FEW_ROWS for label in rare):
         return None
     for label, number in rare.items():
-        if not (number.is_integer() and usual[0] - 1 <= number <= usual[-1] + 1):
+        if not (number.is_integer() and usual[0] - (usual[0] != 0) <= number <= usual[-1] + 1):
             return label, usual[0], usual[-1]
     return None
+
+
+def _one_is_a_slip(counts: Counter[str], words: set[str]) -> bool:
+    """Whether words stand among numbers, or numbers among words, in a row or two of a file that does not tell them apart."""
+    few, others = sorted(([n for x, n in counts.items() if (x in words) is kind] for kind in (False, True)), key=sum)
+    return len(few) <= FEW_LABELS and max(few) <= FEW_ROWS and min(others) >= MANY_ROWS
 
 
 def holds_numbers(table: Table, name: str) -> bool:

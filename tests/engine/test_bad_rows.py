@@ -98,6 +98,7 @@ ROWS = [
     ("sorts.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", 3]}, "column labels holds a number, 3, where other rows"),
     ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels does not hold a list"),
     ("below.jsonl", NUMBERED, {"tokens": ["a", "b"], "tags": [0, -100]}, "column tags holds the tag -100, and tags written as"),
+    ("above.jsonl", NUMBERED, {"tokens": ["a", "b"], "tags": [0, 9999]}, "column tags holds the tag 9999, where others count"),
     ("strange.jsonl", TAGGED, {"tokens": ["a", "b"], "tags": ["O", "ZZZ"]}, "column tags holds the tag ZZZ, where others are"),
     ("flags.jsonl", FLAGS, FLAGS | {"toxic": 2}, "column toxic holds 2, where other rows hold 0 or 1"),
     ("null.jsonl", LABELLED, {"text": "a\0b", "label": "a"}, "column text holds a null byte"),
@@ -307,14 +308,19 @@ def test_a_label_out_of_range_is_named_with_its_row(tmp_path: Path) -> None:
         ([0, 1] * 30 + [-5], "row 61: column label holds -5, where the other labels are the whole numbers 0 to 1"),
         ([1, 2, 3] * 20 + [30, 30], "row 61: column label holds 30, where the other labels are the whole numbers 1 to 3"),
         ([0, 1] * 30 + [0.5], "row 61: column label holds 0.5, where"),
+        ([0, 1] * 30 + [-1], "row 61: column label holds -1, where"),  # what many write where nobody said the label
+        ([0, 1] * 30 + ["good"], "row 61: column label holds a word, good, where other rows hold numbers"),
+        (["a", "b"] * 30 + [7], "row 61: column label holds a number, 7, where other rows hold words"),
+        (["a", "b"] * 30 + [7] * 3, None),
         ([-1, 0, 1] * 20 + [2], None),  # follows the others: a rare class
+        ([1, 2] * 30 + [0], None),
         ([0, 1, 7] * 20, None),  # as many rows as the others
         ([10, 25, 70] * 20 + [3], None),  # not numbered through
         ([1, 2, 3, *[4] * 60, *[5] * 90] * 11, None),  # rare in a sample only
     ],
 )
 def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
-    tmp_path: Path, numbers: list[float], said: str | None
+    tmp_path: Path, numbers: list[Any], said: str | None
 ) -> None:
     content = csv([f"some words {i} of it,{n}" for i, n in enumerate(numbers)])
     if said is not None:
