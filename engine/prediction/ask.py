@@ -10,6 +10,7 @@ from typing import Any
 from engine.inspection import cache as remembering
 from engine.inspection.child import Cancel, ask
 from engine.inspection.pipes import Progress
+from engine.inspection.quantized import method_of
 from engine.installed import version
 from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
@@ -65,6 +66,8 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     silent += [] if given.config else ["model.config"]
     silent += [name for name in USUAL if name not in step.model_fields_set]
     passed = [clean(name)[:MOST_NAME] for name in ignored(step)[:MOST_NAMES]]
+    kept = method_of(facts.model.config or {})  # what bitsandbytes has in 4 bit is what QLoRA's step counts
+    passed += ["model.config.quantization_config"] if kept and (kept, step.method) != ("bitsandbytes", "qlora") else []
     passed += ["data.task"] if facts.data.task == "preference" else []  # no step has pairs, nor a reference
     return found | {"assumed": [*silent, *found["assumed"]]} | ({"ignored": passed} if passed else {})
 

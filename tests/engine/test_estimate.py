@@ -340,6 +340,8 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     assert "ignored" not in estimate(Facts.model_validate({"model": {"config": CONFIG}, "step": counted}))
     pairs = {"model": {"config": CONFIG}, "step": STEP, "data": {"task": "preference"}}
     assert estimate(Facts.model_validate(pairs))["ignored"] == ["data.task"], "a step of DPO reads two answers, and mostly twice"
+    kept = {"model": {"config": CONFIG | {"quantization_config": {"quant_method": "gptq", "bits": 4}}}, "step": STEP}
+    assert estimate(Facts.model_validate(kept))["ignored"] == ["model.config.quantization_config"], "counted whole"
     others = {"evaluation_rows": 64, "set_to_none": False, "loss": "chunked"}
     card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
     own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
