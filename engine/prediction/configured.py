@@ -31,6 +31,8 @@ OPTIONAL: tuple[tuple[str, int], ...] = (
     ("num_experts", 65_536),
     ("n_routed_experts", 65_536),
     ("moe_intermediate_size", 4_194_304),
+    ("num_experts_per_tok", 65_536),
+    ("sliding_window", 1 << 31),
     ("max_position_embeddings", 1 << 31),
     ("num_decoder_layers", 2_000),
     ("decoder_layers", 2_000),
@@ -92,10 +94,12 @@ def checked(model: ModelFacts) -> ModelFacts:
     """
     config = model.config or _from_dimensions(model)
     _check_kind(config, model)
-    text = config.get("text_config") if isinstance(config.get("text_config"), dict) else {}
+    text = config.get("text_config") or {}
+    if not isinstance(text, dict):
+        raise Cannot("unusable", f"model.config: text_config is {text!r}, and has to be an object.", 2)
     filled, sizes = dict(config), {}
     for fact, (names, most) in LIMITS.items():
-        found = [(n, source[n]) for source in (text, config) for n in names if isinstance(source, dict) and n in source]
+        found = [(n, source[n]) for source in (text, config) for n in names if n in source]
         if not found and getattr(model, fact) is not None:
             found = [(names[0], getattr(model, fact))]
             filled[names[0]] = found[0][1]
@@ -109,9 +113,9 @@ def checked(model: ModelFacts) -> ModelFacts:
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
             raise Cannot("absurd_number", f"model.config: {name} is {value!r}; between 1 and {most:,} can be meant.", 2)
         sizes[fact] = value
-    _check_optional(config | (text or {}), sizes)
-    _check_values(config | (text or {}), sizes.get("vocabulary_size"))
-    for source in (config, text or {}):
+    _check_optional(config | text, sizes)
+    _check_values(config | text, sizes.get("vocabulary_size"))
+    for source in (config, text):
         _check_rope(source, str(config["model_type"]))
     return model.model_copy(update={"config": filled})
 
@@ -212,7 +216,7 @@ def _check_optional(config: dict[str, Any], sizes: dict[str, int]) -> None:
 
 def _check_limits(config: dict[str, Any]) -> None:
     for name, most in OPTIONAL:
-        given, least = config.get(name), 0 if "experts" in name else 1
+        given, least = config.get(name), 0 if "experts" in name or name == "sliding_window" else 1
         each = given if isinstance(given, list) and name == "intermediate_size" else [given]  # Gemma 3n has one for each layer
         for value in each:
             if value is None or (isinstance(value, int) and not isinstance(value, bool) and least <= value <= most):
@@ -224,6 +228,13 @@ def _check_sizes(config: dict[str, Any], sizes: dict[str, int]) -> None:
     kinds, layers = config.get("layer_types"), config.get("num_hidden_layers")
     if isinstance(kinds, list) and isinstance(layers, int) and len(kinds) != layers:
         said = f"layer_types names {len(kinds)} layers, and num_hidden_layers is {layers}"
+        raise Cannot("contradiction", f"model.config: {said}.", 2)
+    strange = [kind for kind in kinds if not library.has_layers(kind)] if isinstance(kinds, list) else []
+    if strange:
+        raise Cannot("unusable", f"model.config: layer_types names {strange[0]!r}, which transformers does not know.", 2)
+    experts, each = (config.get(n) or 0 for n in ("num_local_experts", "num_experts_per_tok"))
+    if each > experts > 0:
+        said = f"num_experts_per_tok is {each}, and num_local_experts {experts}"
         raise Cannot("contradiction", f"model.config: {said}.", 2)
     hidden, heads = sizes.get("hidden_size", 0), sizes.get("attention_heads", 1)
     shared = config.get("num_key_value_heads")

@@ -156,6 +156,12 @@ def positions(kind: str, config: dict[str, Any]) -> int | None:
     return most - padding - 1 if _SHIFTED.search(whole) and isinstance(padding, int) and 0 <= padding < most else most
 
 
+def has_layers(kind: Any) -> bool:
+    """Whether a model's layers may be called that (`full_attention`, ...)."""
+    known = text_in(_folder().parent / "configuration_utils.py")
+    return isinstance(kind, str) and (not known or f'"{kind}"' in known)
+
+
 def rope_kinds(kind: str) -> str:
     """Text in which every kind of rotation that such models know stands in quotes; empty where it is not known."""
     name = kind.replace("-", "_")
