@@ -83,6 +83,16 @@ CAUTIONS: dict[str, str] = {
     "the answers are learned without it. Write it into the answers (<think>...</think>), or use a reasoning model.",
     "unwritten_thoughts_one": "One row holds reasoning (reasoning_content) that this model's chat template leaves out: the "
     "answer is learned without it. Write it into the answer (<think>...</think>), or use a reasoning model.",
+    "spoken_thoughts": "{rows:count} rows hold reasoning (<think>...</think>) in the text of answers, of which this model's chat "
+    "template knows nothing: it is learned as a part of what is said. A template that has a place of its own for reasoning "
+    "(gpt-oss, Gemma 4) takes it from a field, reasoning_content.",
+    "spoken_thoughts_one": "One row holds reasoning (<think>...</think>) in the text of an answer, of which this model's chat "
+    "template knows nothing: it is learned as a part of what is said. A template that has a place of its own for reasoning "
+    "(gpt-oss, Gemma 4) takes it from a field, reasoning_content.",
+    "thoughtless": "{rows:count} rows have answers without reasoning, and this model reasons before it answers: it learns to do "
+    "without. To keep that, add rows that hold some, such as the model's own answers to other questions.",
+    "thoughtless_one": "One row has an answer without reasoning, and this model reasons before it answers: it learns to do "
+    "without. To keep that, add rows that hold some, such as the model's own answers to other questions.",
     "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
     "unlearned_one": "One answer of weight 0 is read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred "

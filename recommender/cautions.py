@@ -64,12 +64,16 @@ def _about_repeats(data: DataFacts) -> Iterator[Caution]:
 
 
 def _about_the_template(data: DataFacts) -> Iterator[Caution]:
-    """What the model's chat template leaves out."""
+    """What the model's chat template leaves out, or has another place for."""
     if data.unwritten_calls:
         wording = "unwritten_calls_only" if data.unwritten_rows else None
         yield caution("unwritten_calls", wording=wording, rows=data.unwritten_calls, only=data.unwritten_rows or 0)
     if data.unwritten_thoughts:
         yield caution("unwritten_thoughts", rows=data.unwritten_thoughts)
+    if data.spoken_thoughts:
+        yield caution("spoken_thoughts", rows=data.spoken_thoughts)
+    if (data.thoughtless_rows or 0) > (rows_of(data) or 0) / 2:
+        yield caution("thoughtless", rows=data.thoughtless_rows)
 
 
 def _about_the_task(facts: Facts) -> Iterator[Caution]:

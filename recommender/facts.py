@@ -235,6 +235,10 @@ class DataFacts(Given):
     """Those of them in which all answers do: nothing is learned from them."""
     unwritten_thoughts: Count | None = None
     """Conversations whose answers have thoughts in a field that the model's chat template does not write down."""
+    spoken_thoughts: Count | None = None
+    """Rows whose answers have thoughts in their text (<think>), of which the model's template and tokenizer know nothing."""
+    thoughtless_rows: Count | None = None
+    """Rows whose answers have no thoughts, where the model's chat template has answers begin with one."""
     near_duplicate_share: Share | None = None
     """Rows that differ from an earlier one only a little, beyond the exact repeats; estimated on a sample of large files."""
     suspicious_columns: tuple[Suspicion, ...] = ()

@@ -54,6 +54,14 @@ COUNTS = {
         marked("{n} row holds reasoning that the model's chat template leaves out: it is not learned"),
         marked("{n} rows hold reasoning that the model's chat template leaves out: it is not learned"),
     ),
+    "spoken_thoughts": (
+        marked("{n} row holds reasoning (<think>) of which the model's chat template knows nothing: it is learned as text"),
+        marked("{n} rows hold reasoning (<think>) of which the model's chat template knows nothing: it is learned as text"),
+    ),
+    "thoughtless_rows": (
+        marked("{n} row has an answer without the reasoning with which this model begins its own"),
+        marked("{n} rows have answers without the reasoning with which this model begins its own"),
+    ),
     "unlearned_answers": (
         marked("{n} answer of weight 0 is read, not learned"),
         marked("{n} answers of weight 0 are read, not learned"),

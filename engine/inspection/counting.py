@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from engine.examples.turns import THOUGHT_END
 from engine.inspection import tokens
 from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, below, drawn, group_of, last_drawn
@@ -59,6 +60,10 @@ class Counted:
     """Those of them in which all answers do."""
     thinking: int = 0
     """Conversations in which answers have thoughts in a field."""
+    thinking_aloud: int = 0
+    """Rows in which answers have them in their text."""
+    thoughtless: int = 0
+    """Rows in which answers have none."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
 
@@ -121,6 +126,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.calling += sum(row.calls != "no" for row in batch.rows)
         counted.only_calling += sum(row.calls == "all" for row in batch.rows)
         counted.thinking += sum(row.thinks for row in batch.rows)
+        counted.thinking_aloud += sum(THOUGHT_END in row.target for row in batch.rows)
+        counted.thoughtless += sum(not row.thinks and THOUGHT_END not in row.target for row in batch.rows)
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue

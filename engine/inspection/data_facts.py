@@ -39,6 +39,7 @@ def facts_of(
     rows, ordered = len(counted), looked.lengths
     labelled = shape.task in CLASSIFYING
     unwritten = bool(counted.calling) and counter.writes_calls is False
+    template = counter.thoughts if shape.task in ("chat", "instruction") else None
     different = len(counted.first_of_key)
     known = Alike(looked.texts)
     similar = known.repeated / max(len(looked.texts), 1)
@@ -92,7 +93,9 @@ def facts_of(
         "unlearned_answers": counted.unlearned or None,
         "unwritten_calls": counted.calling if unwritten else None,
         "unwritten_rows": counted.only_calling if unwritten else None,
-        "unwritten_thoughts": counted.thinking if counted.thinking and counter.writes_thoughts is False else None,
+        "unwritten_thoughts": None if template is None or template.learned else counted.thinking or None,
+        "spoken_thoughts": None if template is None or template.known else counted.thinking_aloud or None,
+        "thoughtless_rows": counted.thoughtless or None if template is not None and template.wanted else None,
         "language": language_of(looked.texts),
     }
 

@@ -3,16 +3,18 @@ themselves. Rendered without transformers, as transformers renders it."""
 
 import contextlib
 import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.examples.turns import THOUGHTS
+from engine.examples.turns import THOUGHT_END, THOUGHTS
 from engine.files import read_json
 
 ASKED, ANSWERED, CALLED, THOUGHT = "a question", "an answer", "called_tool", "a thought"
 """What is rendered to see what stands around it, and whether it is written."""
+_EMPTY = re.compile(r"<think>\s*</think>")
 
 
 PLAIN = (
@@ -82,9 +84,31 @@ def writes_calls(model: str) -> bool | None:
     return _writes(model, ("tool_use", "default"), CALLED, {"content": "", "tool_calls": [call]})
 
 
-def writes_thoughts(model: str) -> bool | None:
-    """Whether it writes down what an answer has in a field for thoughts."""
-    return _writes(model, ("default",), THOUGHT, {"content": ANSWERED} | dict.fromkeys(THOUGHTS, THOUGHT))
+class Thoughts(NamedTuple):
+    """What becomes of thoughts under a template."""
+
+    learned: bool
+    """Whether what stands in a field for thoughts is."""
+    known: bool
+    """Whether it knows what ends a thought within an answer, for which that is no text like any other."""
+    wanted: bool
+    """Whether it has answers begin with one, be it empty."""
+
+
+def thoughts(model: str) -> Thoughts | None:
+    """Those of the template of that model folder; `None` where it cannot be rendered."""
+    template, names = _template(model)
+    question, answer = {"role": "user", "content": ASKED}, {"role": "assistant", "content": ANSWERED}
+    try:
+        asked = _rendered(template, [question], names, ask=True).rstrip()
+        plain, thinking = (
+            _rendered(template, [question, answer | field], names) for field in ({}, dict.fromkeys(THOUGHTS, THOUGHT))
+        )
+    except Exception:  # as above
+        return None
+    known, refuses = THOUGHT_END in template, asked.endswith(THOUGHT_END)
+    learned = THOUGHT in thinking or (known and not refuses)  # as `with_last_thought` has it where the template cuts them out
+    return Thoughts(learned, known, asked.endswith("<think>") or (not refuses and bool(_EMPTY.search(plain))))
 
 
 def _writes(model: str, templates: tuple[str, ...], wanted: str, answer: dict[str, Any]) -> bool | None:
@@ -126,7 +150,9 @@ def _template(model: str, wanted: str = "default") -> tuple[str, dict[str, str]]
     return (found if isinstance(found, str) and found else PLAIN), names
 
 
-def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, str], tools: list[Any] | None = None) -> str:
+def _rendered(
+    template: str, messages: list[dict[str, Any]], names: dict[str, str], tools: list[Any] | None = None, *, ask: bool = False
+) -> str:
     """Raises whatever the template raises."""
     from jinja2 import TemplateError
     from jinja2.ext import Extension, loopcontrols
@@ -153,4 +179,4 @@ def _rendered(template: str, messages: list[dict[str, Any]], names: dict[str, st
     environment.filters["tojson"] = lambda value, **how: json.dumps(value, **{"ensure_ascii": False, **how})
     environment.globals["raise_exception"] = fail
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment.from_string(template).render(messages=messages, tools=tools or None, add_generation_prompt=False, **names)
+    return environment.from_string(template).render(messages=messages, tools=tools or None, add_generation_prompt=ask, **names)

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from engine.examples.turns import THOUGHT_END
 from engine.files import read_json, sha256_of
 from engine.inspection import templates
 from engine.inspection.records import Record
@@ -80,9 +81,10 @@ class Counter:
         return None if self._tokenizer is None or self._model is None else templates.writes_calls(self._model)
 
     @property
-    def writes_thoughts(self) -> bool | None:
-        """Whether it writes down the thoughts that answers have in a field."""
-        return None if self._tokenizer is None or self._model is None else templates.writes_thoughts(self._model)
+    def thoughts(self) -> templates.Thoughts | None:
+        """What becomes of thoughts under it, which tokenizers may know too."""
+        found = None if self._tokenizer is None or self._model is None else templates.thoughts(self._model)
+        return found and found._replace(known=found.known or self._tokenizer.token_to_id(THOUGHT_END) is not None)
 
     @cached_property
     def _around(self) -> templates.Around:

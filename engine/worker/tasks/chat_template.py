@@ -186,8 +186,8 @@ def words_beside_calls(messages: Sequence[Any]) -> int:
 
 
 def with_last_thought(tokenizer: Any, messages: Sequence[Any], tools: Any, where: str) -> list[Any]:
-    """The messages; the last one's thought stands in its text, its end hidden, where the template asks for one and cuts all
-    thoughts out (distilled R1 models, QwQ): what is meant for talks that go on, which repeat none, is no lesson.
+    """The messages; the last one's thought stands in its text, its end hidden, where the template cuts all thoughts out (R1 and
+    what was distilled of it, QwQ) and does not ask for an answer without one: talks that go on repeat none, which is no lesson.
 
     Raises:
         InputError: the template does not take the conversation.
@@ -197,7 +197,7 @@ def with_last_thought(tokenizer: Any, messages: Sequence[Any], tools: Any, where
         return given
     if thought in written(tokenizer, given, tools, where):
         return given
-    if not written(tokenizer, given[:-1], tools, where, ask=True).rstrip().endswith("<think>"):
+    if written(tokenizer, given[:-1], tools, where, ask=True).rstrip().endswith(THOUGHT_END):
         return given
     said = last["content"].rpartition(THOUGHT_END)[2].strip()
     return [*given[:-1], {"role": "assistant", "content": f"<think>\n{thought}\n{HIDDEN_END}\n\n{said}"}]

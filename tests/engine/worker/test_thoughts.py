@@ -13,7 +13,9 @@ from engine.loading import load
 from engine.worker.modeling import load_tokenizer
 from engine.worker.tasks import chat_template, conversation
 from engine.worker.tasks.chat import Chat
+from recommender.decide import recommend
 from recommender.errors import InputError
+from recommender.facts import DataFacts, Facts
 from recommender.plan import DataChoice
 from tests.conftest import CHATML
 from tests.engine.worker.talking import item, shown, with_template
@@ -71,7 +73,7 @@ def test_a_thought_that_another_answer_has_too_is_told_from_its_own(tiny_chat: P
 
 
 def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what_to_do(tiny_chat: Path) -> None:
-    tokenizer = with_template(tiny_chat, R1)
+    tokenizer = with_template(tiny_chat, R1.replace("<|im_start|>assistant\n'", "<|im_start|>assistant\n</think>'"))  # V3.1's
     for messages in (talk(within("Hm.", "Yes.")), talk({"content": "No."}, within("Hm.", "Yes."))):
         with pytest.raises(InputError, match=r"rows: row 1: .* leaves reasoning \(<think>\) out of answers.* remove it"):
             conversation.rendered(tokenizer, item(messages), "rows: row 1")
@@ -80,14 +82,15 @@ def test_thoughts_that_a_template_cuts_out_of_every_answer_are_refused_with_what
             conversation.sides(tokenizer, pair, "x")
 
 
+@pytest.mark.parametrize("begun", ["<think>\n", ""])
 @pytest.mark.parametrize("made", [within, beside])
-def test_a_last_thought_is_learned_where_the_template_asks_for_one_and_cuts_all_of_them_out(tiny_chat: Path, made: Any) -> None:
+def test_a_last_thought_is_learned_where_the_template_cuts_all_of_them_out(tiny_chat: Path, made: Any, begun: str) -> None:
     """As those of distilled R1 models and QwQ: earlier answers stand without theirs, as they do when the model is used."""
-    asks = R1.replace("<|im_start|>assistant\n'", "<|im_start|>assistant\n<think>\n'")
-    tokenizer = with_template(tiny_chat, asks)
+    tokenizer = with_template(tiny_chat, R1.replace("<|im_start|>assistant\n'", f"<|im_start|>assistant\n{begun}'"))
+    rest = "<think>\n".removeprefix(begun)
     messages = talk(made("Let me see.", "On its way."), {"content": "Sorry?"}, made("Then Monday.", "Since Monday."))
     row = conversation.rendered(tokenizer, item(messages), "x")
-    assert shown(tokenizer, row) == ["Sorry?<|im_end|>", "Then Monday.\n</think>\n\nSince Monday.<|im_end|>"]
+    assert shown(tokenizer, row) == ["Sorry?<|im_end|>", rest + "Then Monday.\n</think>\n\nSince Monday.<|im_end|>"]
     prompt = conversation.prompt_of(tokenizer, item(messages), "x")[1]
     assert row.ids[: len(prompt)] == prompt
     assert "Let me see." not in tokenizer.decode(row.ids)
@@ -95,7 +98,7 @@ def test_a_last_thought_is_learned_where_the_template_asks_for_one_and_cuts_all_
     assert chat_template.unwritten_thoughts(tokenizer, item(messages[2:]), "x") is None
     pair = {"messages": messages[:-1], "tools": None, "chosen": messages[-1:], "rejected": talk({"content": "No."})[-1:]}
     sides = {name: shown(tokenizer, side) for name, side in conversation.sides(tokenizer, pair, "x").items()}
-    assert sides == {"chosen": ["Then Monday.\n</think>\n\nSince Monday.<|im_end|>"], "rejected": ["No.<|im_end|>"]}
+    assert sides == {"chosen": [rest + "Then Monday.\n</think>\n\nSince Monday.<|im_end|>"], "rejected": ["No.<|im_end|>"]}
 
 
 def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_does_not_write_them(
@@ -106,7 +109,7 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
     file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
     choice = DataChoice.model_validate({"train": str(file), "layout": "messages", "columns": {"messages": "messages"}})
     read = load(choice, "chat")[0]
-    for template, count in ((CHATML, 3), (QWEN, None)):
+    for template, count in ((CHATML, 3), (QWEN, None), (R1, None)):  # R1's text of a last answer is given its thought
         tokenizer = with_template(tiny_chat, template)
         task = Chat(plan_of(tiny_chat), [], 0)
         task.encode(tokenizer, read)
@@ -118,14 +121,34 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
         assert facts["tokens_max"] > 30, "what is thought is read as well"
 
 
-def test_thoughts_in_the_text_of_answers_are_told_where_neither_template_nor_tokenizer_knows_them(tiny_chat: Path) -> None:
-    """They are learned there as any text is, which surprises who expects gpt-oss, Gemma 4 or Llama to think so."""
+def test_thoughts_in_answers_are_told_that_nobody_knows_and_those_that_a_model_begins_with_where_they_lack(
+    tiny_chat: Path, tmp_path: Path
+) -> None:
+    """Gpt-oss, Gemma 4 and Llama learn them as any text; Qwen 3 and R1 learn to answer without, all as TRL has it."""
     thinking = item(talk(within("Let me see.", "On its way.")))
     known = with_template(tiny_chat, CHATML)
     known.add_tokens(["</think>"])
-    for tokenizer, told in ((with_template(tiny_chat, CHATML), "said"), (with_template(tiny_chat, QWEN), None), (known, None)):
-        assert "<think>\nLet me see." in shown(tokenizer, conversation.rendered(tokenizer, thinking, "x"))[0]
+    begun, closed = (R1.replace("<|im_start|>assistant\n'", f"<|im_start|>assistant\n<think>{end}'") for end in ("", "</think>"))
+    empty = QWEN.replace("{% if thought and", "{% if m['role'] == 'assistant' and")
+    file = tmp_path / "rows.jsonl"
+    rows = [{"instruction": f"{i}?", "output": f"Yes, {i}."} for i in range(3)]
+    rows.append({"instruction": "4?", "output": "<think>Hm.</think>No."})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for tokenizer, told, facts in (
+        (with_template(tiny_chat, CHATML), "said", (1, None)),
+        (with_template(tiny_chat, QWEN), None, (None, None)),
+        (known, None, (None, None)),
+        (with_template(tiny_chat, begun), None, (None, 3)),
+        (with_template(tiny_chat, empty), None, (None, 3)),
+        (with_template(tiny_chat, closed), "never", (None, None)),
+    ):
         assert chat_template.unwritten_thoughts(tokenizer, thinking, "x") == told
+        tokenizer.save_pretrained(tmp_path / "model")
+        found = inspect_data({"train": str(file), "model": str(tmp_path / "model")})["facts"]
+        assert (found["spoken_thoughts"], found["thoughtless_rows"]) == facts
+        advice = recommend(Facts(data=DataFacts.model_validate(found)))
+        codes = {w.code for w in advice.warnings}
+        assert ("spoken_thoughts" in codes, "thoughtless" in codes) == (facts[0] is not None, facts[1] is not None)
 
 
 def test_a_templates_own_empty_thought_is_none(tiny_chat: Path) -> None:
