@@ -1,6 +1,7 @@
 """Models without weights: the real class on the meta device, with adapters; `four_bit.py` makes its maps 4-bit."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -11,7 +12,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from transformers import AutoConfig
 from transformers.initialization import no_init_weights
 
-from engine.prediction.configured import LIMITS
+from engine.prediction.config_names import LIMITS
 from engine.text import first_line
 from engine.worker.adapters import of_experts
 from engine.worker.tracing.live import Marks
@@ -56,7 +57,8 @@ def config_of(content: dict[str, Any], *, layers: int | None = None, labels: int
             raise Refused(f"cannot predict: transformers has no models of type {kind!r}.") from None
         raise InputError(f"model.config: {first_line(error)}") from None
     except Exception as error:  # strict validation of a configuration raises what it likes
-        raise InputError(f"model.config: {first_line(error)}") from None
+        said = re.sub(r"^(Class v|V)alidation error for .*?: \w+Error: |\. Errors: .*", "", first_line(error))
+        raise InputError(f"model.config: {said.rstrip('.')}.") from None
     _check_names(content, config, kind)
     text = config.get_text_config()
     known = (transformers.AutoModelForCausalLM, transformers.AutoModelForSeq2SeqLM)

@@ -940,6 +940,13 @@ def test_a_model_without_such_a_head_is_refused_in_a_sentence() -> None:
         estimate(facts)
 
 
+def test_what_transformers_says_of_a_configuration_is_told_without_its_machinery() -> None:
+    with pytest.raises(InputError, match=r"^model\.config: Field 'eos_token_id' with value 'x' doesn't match any type in .*\).$"):
+        config_of({"model_type": "llama", "eos_token_id": "x"})
+    with pytest.raises(InputError, match=r"^model\.config: The hidden size \(10\) is not a multiple of the number of .*\.$"):
+        config_of({"model_type": "llama", "hidden_size": 10, "num_attention_heads": 3})
+
+
 def test_a_step_that_trains_nothing_is_refused_in_a_sentence() -> None:
     step = step_of(trained=["no_such_part"]).model_dump()
     with pytest.raises(InputError, match=r"^step\.trained: no parameter of the model has no_such_part in its name\.$"):
