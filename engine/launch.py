@@ -232,12 +232,8 @@ def freest_device() -> dict[str, str]:
     if sys.platform == "darwin":
         return {}  # one at most, and only torch could tell: seconds that buy nothing
     found = accelerators.accelerators()
-    if not found.devices:
-        return accelerators.NONE
-    # On CUDA a card without a name of its own cannot be chosen.
-    choices = tuple(d for d in found.devices if d.memory_free is not None and (d.uuid or found.backend != "cuda"))
-    device = Machine(backend=found.backend, devices=choices).device
-    return accelerators.only(found, device) if device else {}
+    device = Machine(backend=found.backend, devices=found.devices).device
+    return accelerators.only(found, device) if device else accelerators.NONE
 
 
 def check_disk(plan: Plan, where: Path | RunDirectory) -> None:

@@ -70,6 +70,11 @@ class RunDirectory:
         return self.path / "worker.log"
 
     @property
+    def lock(self) -> Path:
+        """What its worker holds locked as long as it lives."""
+        return self.path / "run.lock"
+
+    @property
     def checkpoints(self) -> Path:
         """Folder of `step-N` checkpoints."""
         return self.path / "checkpoints"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from engine import launch
 from engine.events import EventWriter
-from engine.files import alone, expanded, json_object, name_beside, write_atomically
+from engine.files import alone, expanded, json_object, name_beside, unpiped, write_atomically
 from engine.new_run import create
 from engine.processes import lives
 from engine.rundir import RunDirectory, inside, is_group, is_run
@@ -112,6 +112,9 @@ def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:
     plan = run.plan()
     launch.check_disk(plan, run)
     with written(run.path), alone(run.path):
+        for file in (run.log, run.lock):
+            if file.exists():
+                unpiped(file)  # who opens one to write waits for a reader
         _take_over(run)
         events = EventWriter(run.events)
         events.write("phase", name="load", done=0, total=0, unit="")

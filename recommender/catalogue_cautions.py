@@ -120,10 +120,17 @@ CAUTIONS: dict[str, str] = {
     "experts_stay_whole": "{bits}-bit loading leaves this mixture's experts ({experts:short} parameters) as they are: QLoRA "
     "saves little here.",
     "nf4_untried": "The {bits}-bit kernels have not been tried on this machine; a trial runs before training.",
-    "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller model, "
-    "or a rented GPU.",
-    "slow_device": "This would take about {hours:hours} here. Before waiting that long: shorter texts, fewer rows, a smaller "
-    "model, or more and faster devices.",
+    "slow": "This would take about {hours:hours} here. Before waiting that long: shorter texts (max_length), fewer rows "
+    "(--train-rows, --eval-rows), a smaller model, or a rented GPU.",
+    "slow_device": "This would take about {hours:hours} here. Before waiting that long: shorter texts (max_length), fewer rows "
+    "(--train-rows, --eval-rows), a smaller model, or more and faster devices.",
+    "slow_method": "This would take about {hours:hours} here. {method} takes about {sooner:hours}: --hours {night:num} chooses "
+    "it. Fewer rows (--train-rows), shorter texts (max_length) or a smaller model help too.",
+    "slow_last_layers": "This would take about {hours:hours} here. Training the last layers only takes about {sooner:hours}: "
+    "--hours {night:num} chooses that. Fewer rows (--train-rows), shorter texts (max_length) or a smaller model help too.",
+    "slow_rows": "This would take about {hours:hours} here. Try about {fewer:count} of the {all_rows:count} rows first "
+    "(--train-rows {fewer}, a random sample): they fit into {night:num} hours. Shorter texts (max_length), a smaller model or a "
+    "faster machine help too.",
     "slow_raw_text": "This would take about {hours:hours} here. Before waiting that long: only the best part of the text, a "
     "smaller model, or more and faster devices.",
     "sequential_adapters": "{updates} updates, one after another: merging each adapter degrades the base. Train each new "

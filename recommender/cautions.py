@@ -198,10 +198,6 @@ def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator
         yield caution("experts_stay_whole", experts=shape.never_quantised)
     if nearest.method == "qlora" and nearest.fits and machine.nf4 is None:
         yield caution("nf4_untried", nf4=None)
-    if nearest.hours.predicted > 24 and nearest.fits:
-        raw = facts.data.task == "continued_pretraining"
-        wording = "slow" if device is None else "slow_raw_text" if raw else "slow_device"
-        yield caution("slow", wording=wording, hours=nearest.hours.predicted)
 
 
 def goal_cautions(facts: Facts, nearest: Candidate) -> Iterator[Caution]:

@@ -237,7 +237,8 @@ def _in_order(reasons: list[Reason], winner: Method, against: set[str | None]) -
 def _cautions(facts: Facts, shape: Shape, decision: Recommendation, guessed: tuple[str, ...]) -> list[Caution]:
     nearest = decision.best
     decoder = not tuned_as_encoder(shape, facts.data)
-    found = [*data_cautions(facts, shape, nearest), *machine_cautions(facts, shape, nearest), *goal_cautions(facts, nearest)]
+    found = [*remedies.sooner(facts, decision, _elsewhere), *data_cautions(facts, shape, nearest)]
+    found += [*machine_cautions(facts, shape, nearest), *goal_cautions(facts, nearest)]
     found += _pilot(decision)
     own = nearest.settings.model_dump() | {"method": nearest.method}
     usual = nearest.settings.learning_rate

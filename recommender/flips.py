@@ -1,5 +1,6 @@
 """What would change the verdict: each condition is tried by deciding again on changed facts, so none is a guess."""
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ Decide = Callable[[Facts], Recommendation]
 MORE = (1.0, 1.05, 1.1, 1.2, 1.4, 1.7)
 """Times the memory in which a method just fits, that are tried for one that scores higher: at first it fits with a lower rank or
 shorter texts, and loses for that."""
+LEAST_MEMORY, FINE = 10_000_000, 1.02
+"""Bytes of free memory below which none is tried, and from one that is tried to the next."""
 
 
 def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:
@@ -152,15 +155,21 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
     """Below which free memory the winner, at its smallest, gives way."""
     if decision.verdict not in METHODS:
         return
-    low, high = 0, decision.best.memory.available
-    if decide(_with_free_memory(facts, high)).verdict != decision.verdict:
+    available = decision.best.memory.available
+
+    def holds(memory: int) -> bool:
+        return decide(_with_free_memory(facts, memory)).verdict == decision.verdict
+
+    if not holds(available):
         return
-    while high - low > max(high // 50, 10_000_000):
-        middle = (low + high) // 2
-        if decide(_with_free_memory(facts, middle)).verdict == decision.verdict:
-            high = middle
-        else:
-            low = middle
+    # On a scale of its own, so that the figure is the same whatever is free now.
+    below = -1
+    above = first = int(math.log(max(available / LEAST_MEMORY, 1)) / math.log(FINE)) + 1
+    while above - below > 1:
+        middle = (below + above) // 2
+        below, above = (below, middle) if holds(_on_scale(middle)) else (middle, above)
+    high = available if above == first else _on_scale(above)
+    low = _on_scale(below) if below >= 0 else 0
     with_less = decide(_with_free_memory(facts, low))
     other = with_less.verdict
     if other in METHODS:
@@ -174,6 +183,10 @@ def _less_memory(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
         if code == "flip_memory_below" and larger and with_less.candidate(best.method).removed_by == "does_not_fit":
             code = "flip_memory_below_cut"
         yield sentence(code, {"method": METHOD_NAMES[other], "needed": high, "best": METHOD_NAMES[decision.verdict]})
+
+
+def _on_scale(place: int) -> int:
+    return int(LEAST_MEMORY * FINE**place)
 
 
 def _more_tokens(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[str]:

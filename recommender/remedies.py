@@ -1,4 +1,6 @@
-"""What would help where nothing can run, by what stands in the way, the gentlest remedy first."""
+"""What would help where nothing can run, by what stands in the way, the gentlest remedy first; and where it would take long."""
+
+from collections.abc import Iterator
 
 from recommender import hyper, timing
 from recommender.candidates import TIME_SHARE, hours_needed
@@ -6,8 +8,8 @@ from recommender.counting import counted_rows, rows_of
 from recommender.facts import DataFacts, Facts
 from recommender.flips import Decide
 from recommender.memory import place, usable_count
-from recommender.reasons import sentence
-from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Recommendation
+from recommender.reasons import caution, sentence
+from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Caution, Method, Recommendation
 from recommender.shape import Shape
 from recommender.variants import step_of
 
@@ -17,6 +19,8 @@ OWN_SHARE = 0.96
 """Of a card's memory, what is free when nobody uses it."""
 
 
+NIGHT = 8.0
+"""Hours that a run may take without a word about it."""
 LEAST_ROWS = 200
 """Fewer are not worth advising."""
 LEAST_SHARE = 0.02
@@ -51,6 +55,31 @@ def instead(facts: Facts, shape: Shape, decision: Recommendation, decide: Decide
     return tuple(dict.fromkeys(advice)) or (sentence("instead_smaller_time", {"hours": 1.0}),)
 
 
+def takes_long(facts: Facts, candidate: Candidate) -> bool:
+    """Whether that runs longer than a night, and nobody has said how long it may."""
+    return facts.goal.time_budget_hours is None and candidate.hours.predicted > NIGHT
+
+
+def sooner(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[Caution]:
+    """That the run advised takes long, and what would be done by the morning."""
+    best, raw = decision.best, facts.data.task == "continued_pretraining"
+    if not takes_long(facts, best) or not best.fits:
+        return
+    known = {"hours": best.hours.predicted, "night": NIGHT}
+    tonight = facts.model_copy(update={"goal": facts.goal.model_copy(update={"time_budget_hours": NIGHT})})
+    quicker = decide(tonight)
+    rows = None if raw else _rows_of_a_night(facts, best, decide)
+    if quicker.verdict in METHODS:
+        other = quicker.best
+        wording = "slow_last_layers" if other.settings.trained == "last_layers" else "slow_method"
+        yield caution("slow", wording=wording, method=METHOD_NAMES[other.method], sooner=other.hours.predicted, **known)
+    elif rows is not None:
+        yield caution("slow", wording="slow_rows", fewer=rows, all_rows=counted_rows(facts.data), **known)
+    else:
+        wording = "slow" if facts.machine.device is None else "slow_raw_text" if raw else "slow_device"
+        yield caution("slow", wording=wording, **known)
+
+
 def _disk(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]) -> int:
     if any(c.removed_by == "no_disk" for c in candidates.values()):
         return min(c.disk for c in candidates.values() if c.removed_by == "no_disk")
@@ -80,7 +109,7 @@ def _fewer_rows(facts: Facts, quickest: Candidate, decide: Decide) -> int | None
     budget, hours = TIME_SHARE * (facts.goal.time_budget_hours or 0.0), quickest.hours.predicted
     rows = counted_rows(facts.data)
     for _ in range(TRIES):
-        rows = int(float(f"{int(rows * min(budget / hours, 0.9)):.2g}"))
+        rows = _two_digits(rows * min(budget / hours, 0.9))
         if rows < LEAST_ROWS:
             return None
         found = decide(facts.model_copy(update={"data": _subset(facts.data, rows)}))
@@ -90,6 +119,24 @@ def _fewer_rows(facts: Facts, quickest: Candidate, decide: Decide) -> int | None
             return None
         hours = max(found.candidate(quickest.method).hours.predicted, budget)
     return None
+
+
+def _rows_of_a_night(facts: Facts, best: Candidate, decide: Decide) -> int | None:
+    """How many rows take no longer, with all else as it would be decided for them."""
+    hours, rows = best.hours.predicted, counted_rows(facts.data)
+    for _ in range(TRIES):
+        rows = _two_digits(rows * min(NIGHT / hours, 0.9))
+        if rows < LEAST_ROWS:
+            return None
+        found = decide(facts.model_copy(update={"data": _subset(facts.data, rows)}))
+        hours = found.best.hours.predicted
+        if found.verdict in METHODS and hours <= NIGHT:
+            return rows
+    return None
+
+
+def _two_digits(value: float) -> int:
+    return int(float(f"{int(value):.2g}"))
 
 
 def _subset(data: DataFacts, rows: int) -> DataFacts:

@@ -15,7 +15,7 @@ from tui.goal import in_words
 from tui.i18n import _, plural
 from tui.views_candidate import NAMES, in_line
 from tui.widgets.bars import PARTS
-from tui.words import sign, size
+from tui.words import duration, sign, size
 
 if TYPE_CHECKING:
     from recommender.explain import Step
@@ -182,6 +182,20 @@ def starting(advice: "Advice", come: str = "") -> str:
         size=size(advice.model.facts.weights_bytes), key=(key := keys.name("back", "esc"))
     )
     return _("{downloaded}, then starting… {key} cancels it").format(downloaded=come, key=key) if come else words
+
+
+def long_wait(advice: "Advice", method: str) -> Content | None:
+    """That the run would take longer than a night, and what is shorter; `None` where it does not."""
+    from recommender.remedies import takes_long
+
+    candidate, recommendation = advice.candidate(method), advice.recommendation
+    if not takes_long(advice.facts, candidate):
+        return None
+    told = next((c.text for c in recommendation.warnings if c.code == "slow"), None)
+    if told is not None and method == recommendation.best.method and method not in advice.edits:
+        return Content(told)
+    words = _("{method} would take about {time} here.")
+    return Content(words.format(method=NAMES[method], time=duration(3600 * candidate.hours.predicted)))
 
 
 def pilot(names: list[str], takes: str, *, own: bool, in_folds: bool = False) -> Content:

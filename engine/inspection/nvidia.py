@@ -82,6 +82,9 @@ def look(torch_cuda: str, *, wheel: str = "") -> tuple[tuple[Device, ...], tuple
     shown = visible(units, answer["cards"], setting)
     if units and not shown:
         problems.append(f"CUDA_VISIBLE_DEVICES is {one_line(setting, 80)}, which names no GPU of this machine.")
+    if len(units) > 1 and (setting is None or "," in setting):  # torch would see others beside it, and spread over all
+        problems += [_nameless(device, card) for device, card, _ in units if device in shown and not device.uuid]
+        shown = [device for device in shown if device.uuid]
     too_old = _too_old(torch_cuda, answer["cuda"])
     if too_old and shown:
         return (), (*problems, too_old)
@@ -93,6 +96,11 @@ def look(torch_cuda: str, *, wheel: str = "") -> tuple[tuple[Device, ...], tuple
         cure = "torch for CUDA 12.6 can use it" if old else "torch for CUDA 12.8 or later can use it"
         problems.append(f"{device.name} {how} (CUDA {torch_cuda}), so it is not used; {cure}.")
     return tuple(shown), tuple(problems)
+
+
+def _nameless(device: Device, card: int) -> str:
+    cure = f"CUDA_DEVICE_ORDER=PCI_BUS_ID and CUDA_VISIBLE_DEVICES={card} in the environment show it alone"
+    return f"{device.name} tells no UUID, by which one of several GPUs is chosen, so it is not used; {cure}."
 
 
 def _between(torch_cuda: str, wheel: str) -> tuple[tuple[int, int], tuple[float, int]]:

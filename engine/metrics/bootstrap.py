@@ -116,11 +116,13 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
 
 
 def mean_gap(worse: Answers, better: Answers) -> tuple[float, float]:
-    """Difference of two models' mean losses on the same rows, and its standard error."""
+    """Difference of two models' mean losses on the same rows, and its standard error: few rows vary less than what they are
+    taken from."""
     weights = np.ones(len(worse.losses or ())) if worse.weights is None else np.asarray(worse.weights, dtype=float)
     behind = np.asarray(worse.losses, dtype=float) - np.asarray(better.losses, dtype=float)
     means = np.concatenate([_weighted(drawn, behind, weights) for drawn in _draws(len(behind), 0, worse.groups)])
-    return mean_loss(worse) - mean_loss(better), float(np.nanstd(means, ddof=1))
+    units = _units(behind, worse.groups)
+    return mean_loss(worse) - mean_loss(better), float(np.nanstd(means, ddof=1)) * math.sqrt(units / max(units - 1, 1))
 
 
 def _weighted(drawn: Floats, values: Floats, weights: Floats) -> Floats:
@@ -130,7 +132,7 @@ def _weighted(drawn: Floats, values: Floats, weights: Floats) -> Floats:
     return found
 
 
-def _units(truth: Sequence[Any], groups: Sequence[int] | None) -> int:
+def _units(truth: Sequence[Any] | Floats, groups: Sequence[int] | None) -> int:
     """What is drawn: rows, or groups of them."""
     return len(truth) if groups is None else max(groups) + 1
 

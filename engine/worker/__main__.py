@@ -20,33 +20,18 @@ from typing import Any
 
 from engine import checkpoints
 from engine.events import EventWriter
-from engine.files import DISK_FAILED, DISK_FULL, remove_unfinished, write_json
+from engine.files import remove_unfinished, write_json
 from engine.needless import needless, without
 from engine.processes import become, lives, this
 from engine.rundir import BEGUN_ANEW, RunDirectory
-from engine.text import first_line, one_line
+from engine.worker import endings
 from engine.worker.control import Control, StopNow
 from engine.worker.heartbeat import Heartbeat
 from engine.worker.narrator import Narrator
 from engine.worker.resuming import versions
-from recommender.errors import Exit, LoracleError, TrainingFailed
+from recommender.errors import Exit, TrainingFailed
+from recommender.plan import Plan
 
-PHASES = {
-    "load": "the model was loaded",
-    "tokenize": "the texts were tokenized",
-    "preflight": "the longest rows were tried",
-    "before": "the held-out rows were scored",
-    "answers": "answers were written",
-    "samples": "answers were written",
-    "train": "the optimizer took a step",
-    "evaluate": "the validation rows were scored",
-    "best": "the best weights were loaded",
-    "save": "the result was saved",
-    "after": "the result was scored",
-    "report": "the report was written",
-}
-"""When memory or disk may run out where nothing smaller can be tried, in words."""
-AT_ONCE = "stopped at once on request"
 LOCK_SECONDS = 3.0
 """A killed worker's lock is freed by the kernel within this time."""
 
@@ -112,7 +97,7 @@ def main() -> int:
         if last_word.acquire(blocking=False):
             code = int(Exit.TERMINATED)
             try:
-                end = _stopped(run, control, AT_ONCE)
+                end = endings.stopped(run, control, endings.AT_ONCE)
                 events.write("end", **end)
                 code = int(end["code"])
             finally:
@@ -169,14 +154,14 @@ def _work(
     before = kept()
 
     def spare(error: BaseException | None) -> None:
-        if error is None or control.stop or not (over.exists() and kept() > before and _is_memory(error)):
+        if error is None or control.stop or not (over.exists() and kept() > before and endings.is_memory(error)):
             return  # with a stop asked for, as by a signal, of which a new process would not know
         traceback.print_exception(error)
-        doing = PHASES.get(tell.now, "the run was at work")
-        text = f"Memory ran out while {doing}; a new process goes on, which holds nothing of what came before."
+        text = f"Memory ran out while {endings.doing(tell.now)}; a new process goes on, which holds nothing of what came before."
         tell.recovered({"process": "old"}, {"process": "new"}, text)
         begin_anew()
 
+    plan: Plan | None = None
     tell.phase("load")
     # On some CPUs it tells every run, of whatever method, to install an optional package.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
@@ -192,84 +177,14 @@ def _work(
         take_hold()
         stopped = Session(run, plan, tell, control).go()
     except StopNow:
-        return _stopped(run, control, AT_ONCE)
-    except TrainingFailed as error:
-        spare(error.__cause__)
-        return _failed(run, error.message, error)
-    except LoracleError as error:
-        return {"status": "refused", "code": int(error.exit), "cause": error.message, "cure": error.cure, "checkpoint": None}
-    except Exception as error:  # whatever a library raises becomes one sentence; the traceback is in worker.log
-        spare(error)
-        doing = PHASES.get(tell.now, "the run was at work")
-        if _is_memory(error):
-            return _failed(run, f"Memory ran out while {doing}.", error)
-        if _lost_the_gpu(error):
-            said = one_line(first_line(error), 200)
-            failed = f"The GPU failed while {doing} ({said}), and this process can compute nothing more."
-            return _failed(run, failed, error, "If it comes again, see what `nvidia-smi` says, and restart the machine.")
-        if isinstance(error, OSError) and error.errno in DISK_FULL:
-            full = f"The disk of {run.path} was full while {doing}; what was saved before is intact."
-            return _failed(run, full, error, "Free some disk space.")
-        if isinstance(error, OSError) and error.errno in DISK_FAILED and str(run.path) in str(error.filename):
-            why = error.strerror
-            broken = f"The folder of the run, {run.path}, failed while {doing} ({why}); what was saved before is intact."
-            return _failed(run, broken, error, "See that it can be written again.")
-        if not run.path.is_dir():
-            traceback.print_exception(error)
-            gone = f"The folder of the run, {run.path}, was moved or removed while {doing}; what was saved in it is intact."
-            cure = "`loracle resume` with its new path continues it."
-            return {"status": "failed", "code": int(Exit.FAILED), "cause": gone, "cure": cure, "checkpoint": None}
-        return _failed(run, one_line(f"{type(error).__name__}: {error}", 500), error)
+        return endings.stopped(run, control, endings.AT_ONCE)
+    except Exception as error:
+        spare(error.__cause__ if isinstance(error, TrainingFailed) else error)
+        return endings.of_error(run, plan, tell.now, error)
     if stopped:
         paused = control.stop_at is not None and not control.stop
-        return _stopped(run, control, "paused as planned" if paused else "stopped on request")
+        return endings.stopped(run, control, "paused as planned" if paused else "stopped on request")
     return {"status": "done", "code": int(Exit.DONE), "cause": None, "cure": None, "checkpoint": None}
-
-
-def _is_memory(error: BaseException) -> bool:
-    if "torch" not in sys.modules:
-        return isinstance(error, MemoryError)
-    from engine.worker.budget import is_out_of_memory
-
-    return is_out_of_memory(error)
-
-
-def _lost_the_gpu(error: Exception) -> bool:
-    if "torch" not in sys.modules:
-        return False
-    from engine.worker.budget import has_lost_the_gpu
-
-    return has_lost_the_gpu(error)
-
-
-def _stopped(run: RunDirectory, control: Control, cause: str) -> dict[str, Any]:
-    step = _newest(run)
-    if step is not None:
-        cure = f"`loracle resume {run.name}` continues from step {step}."
-        return {"status": "stopped", "code": int(Exit.STOPPED), "cause": cause, "cure": cure, "checkpoint": step}
-    code = Exit.TERMINATED if control.terminated else Exit.INTERRUPTED
-    cure = f"Nothing was saved yet; `loracle resume {run.name}` starts from the beginning."
-    return {"status": "stopped", "code": int(code), "cause": cause, "cure": cure, "checkpoint": None}
-
-
-def _failed(run: RunDirectory, cause: str, error: BaseException, first: str = "") -> dict[str, Any]:
-    """What the `end` event says; `first` is what helps before going on."""
-    traceback.print_exception(error)
-    step = _newest(run)
-    known = getattr(error, "cure", None)
-    cure = known or f"{first} Details are in {run.log}.".lstrip()
-    if step is not None and not known:
-        cure += f" `loracle resume {run.name}` continues from step {step}."
-    elif first:
-        cure += f" `loracle resume {run.name}` continues it."
-    setting = getattr(error, "setting", None)
-    end = {"status": "failed", "code": int(Exit.FAILED), "cause": cause, "cure": cure, "checkpoint": step}
-    return end | ({"setting": setting} if setting else {})
-
-
-def _newest(run: RunDirectory) -> int | None:
-    """Step of the newest sealed checkpoint; whether it is sound is verified on resuming."""
-    return next((checkpoints.step_of(c) for c in checkpoints.sealed(run.checkpoints)), None)
 
 
 def _lock(run: RunDirectory) -> Any:
@@ -278,7 +193,7 @@ def _lock(run: RunDirectory) -> Any:
     POSIX record locks, not flock: children inherit the latter, and a run stayed locked seconds after its worker died. Where the
     file system has no locks (some network folders), what the other worker has written down must do.
     """
-    file = (run.path / "run.lock").open("a")
+    file = run.lock.open("a")
     deadline = time.monotonic() + LOCK_SECONDS
     while True:
         try:

@@ -6,7 +6,7 @@ import torch
 
 from engine.text import first_line, one_line
 from engine.worker import products
-from engine.worker.budget import is_out_of_memory
+from engine.worker.budget import is_out_of_memory, refused_by_the_gpu
 from recommender.errors import Refused
 
 IN_PLACE = "expandable_segments:{}"
@@ -50,6 +50,6 @@ def _touch() -> None:
 def _unusable(error: BaseException) -> Refused:
     return Refused(
         f"torch cannot use the GPU ({one_line(first_line(error), 200)}).",
-        "See what `nvidia-smi` says; a restart of the machine often helps. With `CUDA_VISIBLE_DEVICES=-1` in the environment"
-        " Loracle plans for the processor.",
+        (refused_by_the_gpu(error) or "See what `nvidia-smi` says; a restart of the machine often helps.")
+        + " With `CUDA_VISIBLE_DEVICES=-1` in the environment Loracle plans for the processor.",
     )

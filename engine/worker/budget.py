@@ -27,6 +27,13 @@ LOST = (
     "gpu is lost", "unknown error", "launch failure", "status_execution_failed",
 )  # fmt: skip
 """What CUDA says of a GPU on which this process can compute nothing any more: every later call says the same."""
+REFUSED_BY_THE_GPU = {
+    "busy or unavailable":
+        "Another program may have it to itself: `nvidia-smi` shows which, and whether its compute mode allows more.",
+    "no kernel image":
+        "The installed torch, or bitsandbytes, was built without kernels for this GPU: install a build that has them.",
+}  # fmt: skip
+"""What CUDA says of a GPU on which nothing can be begun, and what helps."""
 BROKEN_KERNELS = ("could not create a primitive", "could not create a memory")
 """oneDNN writes a kernel for each new shape. Where it once found no room for one, it never writes another in that process,
 whatever is free by then; torch's own operations take its place (seen with torch 2.13: `gelu` under RLIMIT_DATA)."""
@@ -104,16 +111,16 @@ def give_back() -> None:
     trim_heap()
 
 
-def what_helps(plan: Plan) -> str:
-    """What a person can change so that less memory is needed, the mildest first."""
-    found = ["close other programs", f"lower max_length (it is {plan.max_length})"]
+def what_helps(plan: Plan, *, texts: bool = True) -> str:
+    """What a person can change so that less memory is needed, the mildest first; where no `texts` take it, not their length."""
+    found = ["close other programs"] + [f"lower max_length (it is {plan.max_length})"] * texts
     if plan.method == "full":
         if torch.cuda.is_available() and not plan.optimizer.startswith("adamw_8bit"):  # on a CPU it takes more, not less
             found.append("set optimizer to adamw_8bit")
         found.append("choose LoRA or QLoRA")
     elif plan.method == "lora":
         found.append("choose QLoRA")
-    text = f"{', '.join(found[:-1])}, or {found[-1]}"
+    text = f"{', '.join(found[:-1])}, or {found[-1]}" if len(found) > 1 else found[0]
     return f"{text[0].upper()}{text[1:]}; or take a smaller model."
 
 
@@ -136,9 +143,19 @@ def _nearly_full() -> bool:
 
 def has_lost_the_gpu(error: BaseException) -> bool:
     """Whether that error ends all computing of this process on its GPU."""
-    said = str(error).lower()
-    its = any(words in said for words in ("cuda", "cudnn", "hip error"))  # AMD's driver speaks as NVIDIA's does
-    return isinstance(error, RuntimeError) and its and any(words in said for words in LOST)
+    return _is_of_the_gpu(error) and any(words in str(error).lower() for words in LOST)
+
+
+def refused_by_the_gpu(error: BaseException) -> str:
+    """What helps where that error says that nothing can be begun on the GPU; else nothing."""
+    if not _is_of_the_gpu(error):
+        return ""
+    return next((cure for words, cure in REFUSED_BY_THE_GPU.items() if words in str(error).lower()), "")
+
+
+def _is_of_the_gpu(error: BaseException) -> bool:
+    said = str(error).lower()  # AMD's driver speaks as NVIDIA's does
+    return isinstance(error, RuntimeError) and any(words in said for words in ("cuda", "cudnn", "hip error"))
 
 
 def out_of_memory(error: BaseException) -> BaseException:

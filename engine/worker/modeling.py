@@ -20,7 +20,7 @@ from engine.named import local_model
 from engine.text import first_line
 from engine.worker import own_head
 from engine.worker.adapters import check_targets, with_adapters
-from engine.worker.budget import give_back, has_lost_the_gpu, is_out_of_memory
+from engine.worker.budget import give_back, has_lost_the_gpu, is_out_of_memory, refused_by_the_gpu
 from engine.worker.freezing import freeze
 from engine.worker.inner import body_of, inner_of
 from engine.worker.recomputing import recompute
@@ -165,7 +165,7 @@ def build(task: Task, folder: str, config: Any = None) -> Built:
     try:
         model, loaded = auto.from_pretrained(folder, **options, ignore_mismatched_sizes=True, output_loading_info=True)
     except (OSError, ValueError, RuntimeError) as error:
-        if is_out_of_memory(error) or has_lost_the_gpu(error):  # 4-bit weights are made on the GPU
+        if is_out_of_memory(error) or has_lost_the_gpu(error) or refused_by_the_gpu(error):  # 4-bit weights are made on the GPU
             raise
         raise InputError(f"{folder}: the model cannot be loaded: {first_line(error)}") from error
     resized = sorted(loaded["mismatched_keys"])

@@ -30,10 +30,11 @@ def room_for_files(run: RunDirectory, plan: Plan, tell: Narrator, trainer: Logic
     needed = max(CHECKPOINTS * checkpoint - there, checkpoint) + (0 if run.model.exists() else result)
     free = shutil.disk_usage(run.path).free
     if free < needed:
+        instead = "" if run.group else ", or take another folder with --runs"  # a group's runs stay together
+        instead += "; LoRA saves less" if plan.method == "full" else ""
         raise Refused(
             f"{run.path}: checkpoints ({CHECKPOINTS} of {size(checkpoint)} at most) and the result need {size(needed)} "
-            f"of disk, and {size(free)} is free. Free some space, or take another folder with --runs"
-            f"{'; LoRA saves less' if plan.method == 'full' else ''}."
+            f"of disk, and {size(free)} is free. Free some space{instead}."
         )
     host = host_room()
     if result > host:

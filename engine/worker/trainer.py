@@ -125,14 +125,14 @@ class LogicalBatchTrainer(SavingTrainer):
         weight = self._task.weight(inputs.targets)  # once: it looks at every label of the batch
         while True:
             seed_everything(mixed(self.args.seed, self.state.global_step))
-            loss, finite = torch.zeros((), device=self.args.device), False
+            loss, finite = torch.zeros(()), False  # not on the device, which may be full
             piece: list[int] = []
             failure: BaseException | None = None
             again = False
             try:
                 for piece in self._task.cut(lengths, self._budget.tokens, self.args.device.type):
                     self._interrupt()
-                    loss += self._micro_step(model, inputs, piece, weight)
+                    loss = loss + self._micro_step(model, inputs, piece, weight)
                 finite = bool(torch.isfinite(loss))  # here a GPU has done it all, or says what went wrong
             except Exception as error:
                 again = self._gave_way(error)

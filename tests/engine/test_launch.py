@@ -55,7 +55,6 @@ def test_the_worker_sees_one_gpu_the_freest_by_its_uuid(gpus: list[Device]) -> N
         Device(name="a", uuid="GPU-aaa", memory_total=80, memory_free=10),
         Device(name="b", uuid="GPU-bbb", memory_total=40, memory_free=39),
         Device(name="c", uuid="GPU-ccc", memory_total=80, memory_free=None),
-        Device(name="d", uuid=None, memory_total=80, memory_free=80),
     ]
     assert launch.environment()["CUDA_VISIBLE_DEVICES"] == "GPU-bbb"
 

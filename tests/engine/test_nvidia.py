@@ -93,10 +93,8 @@ def test_what_a_driver_does_not_tell_hides_no_card(driver: Driver) -> None:
             "nvmlDeviceGetName",
         ):
             del driver.answers[name]
-    assert subject.look("13.0") == (
-        (Device(name="NVIDIA A100", mig=False, shares_memory=False), Device(name="Tesla T4", mig=False, shares_memory=False)),
-        (),
-    )
+    driver.answers["nvmlDeviceGetCount"] = lambda: 1
+    assert subject.look("13.0") == ((Device(name="NVIDIA A100", mig=False, shares_memory=False),), ())
 
 
 def test_processes_whose_memory_is_not_told_hold_what_is_used(driver: Driver) -> None:
@@ -130,6 +128,19 @@ def test_a_card_that_is_lost_leaves_the_other(driver: Driver) -> None:
     devices, problems = subject.look("13.0")
     assert [device.uuid for device in devices] == ["GPU-b-1"]
     assert problems == ("NVIDIA GPU 0 does not answer (error 15), so it is not used.",)
+
+
+@pytest.mark.parametrize(("setting", "shown"), [(None, ["NVIDIA A100"]), ("1,0", ["NVIDIA A100"]), ("1", ["Tesla T4"])])
+def test_a_card_that_cannot_be_chosen_among_several_is_left_out(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, setting: str | None, shown: list[str]
+) -> None:
+    """It is the freest: a worker that saw both would spread over them, and the plan was made for one."""
+    driver.answers["nvmlDeviceGetUUID"] = lambda card: {0: "GPU-a-1"}[card]
+    if setting is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", setting)
+    devices, problems = subject.look("13.0")
+    assert [device.name for device in devices] == shown
+    assert ["CUDA_VISIBLE_DEVICES=1 " in problem for problem in problems] == [True] * (shown != ["Tesla T4"])
 
 
 def test_a_card_cut_into_slices_is_its_slices(driver: Driver) -> None:

@@ -197,6 +197,15 @@ def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start
     assert run.state().status == "starting"
 
 
+@pytest.mark.parametrize("name", ["worker.log", "run.lock"])
+def test_a_run_does_not_wait_for_a_reader_of_a_pipe(start: Start, name: str) -> None:
+    run = start("20260101-imdb-full")
+    ended(run, "stopped")
+    os.mkfifo(run.path / name)
+    with pytest.raises(InputError, match=r"cannot be written \(it is a named pipe"):
+        runs.resume(run)
+
+
 def test_a_run_whose_worker_came_to_nothing_is_not_dead_while_the_next_one_starts(start: Start) -> None:
     """It could not even say who it was, and no name in the folder has changed since."""
     run = start("20260101-imdb-full")

@@ -95,6 +95,28 @@ async def test_a_setting_is_changed_and_judged_at_once(
     assert started[0].epochs != 2
 
 
+async def test_a_run_longer_than_a_night_is_started_only_after_a_question(
+    runs: Path, plan_screen: RecommendationScreen, advice: work_plan.Advice, started: list[Plan]
+) -> None:
+    long = advice.recommendation.best.hours.model_copy(update={"predicted": 22.7})
+    late = tuple(c.model_copy(update={"hours": long}) for c in advice.recommendation.candidates)
+    told = Caution(code="slow", text="This would take about 22.7 h here. Try about 900 rows first.", facts={})
+    slow = advice.recommendation.model_copy(update={"candidates": late, "warnings": (told,)})
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        plan_screen._take(replace(advice, recommendation=slow))
+        await pilot.press("enter")
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "Try about 900 rows first." in screen(app))
+        await pilot.press("escape", "3", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "QLoRA would take about 22.7 h here." in screen(app))
+        assert not started
+        await pilot.press("right", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen))
+    assert [plan.method for plan in started] == ["qlora"]
+
+
 async def test_warnings_below_the_fold_are_counted_above_it(
     runs: Path, plan_screen: RecommendationScreen, advice: work_plan.Advice
 ) -> None:
@@ -256,6 +278,8 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         await wait(pilot, lambda: "once its memory is counted" in screen(app))
         assert not started
         go_on.set()
+        await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen))  # so much takes longer than a night
+        await pilot.press("right", "enter")
         await wait(pilot, lambda: [plan.effective_batch for plan in started] == [500_000])
 
 

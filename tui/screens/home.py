@@ -163,6 +163,9 @@ class HomeScreen(LoracleScreen):
         elif self._marked:
             words = plural("{n} run marked · {compare} compares", "{n} runs marked · {compare} compares", len(self._marked))
             said = words.format(n=len(self._marked), compare=compare)
+        elif any(row.score is not None and not row.held_out for row in self._rows):
+            words = _("{mark} marks, {compare} compares · ~ on validation rows, others on held-out rows")
+            said = words.format(mark=keys.name("mark", "space"), compare=compare)
         else:
             words = _("{open} opens a run · {new} starts a new one · {mark} marks, {compare} compares")
             said = words.format(open=keys.name("open", "enter"), new=new, mark=keys.name("mark", "space"), compare=compare)

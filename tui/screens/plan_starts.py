@@ -87,8 +87,10 @@ class PlanStarts(LoracleScreen):
         asked_again = self._waiting == "start"
         if self.advice is None or self._starting or self._waits("start"):
             return
-        obstacle = starting.obstacle(self.advice, self.chosen)
-        if obstacle is None:
+        obstacle, wait = starting.obstacle(self.advice, self.chosen), views.long_wait(self.advice, self.chosen)
+        if obstacle is None and wait is not None:
+            self.app.push_screen(ConfirmScreen(wait, _("Start")), partial(self._answered, anyway=False))
+        elif obstacle is None:
             self._starting = True
             self._start(anyway=False)
         elif self._counting and not asked_again:
@@ -111,10 +113,10 @@ class PlanStarts(LoracleScreen):
         )
         return True
 
-    def _answered(self, yes: bool | None) -> None:
+    def _answered(self, yes: bool | None, *, anyway: bool = True) -> None:
         if yes:
             self._starting = True
-            self._start(anyway=True)
+            self._start(anyway=anyway)
 
     @work(exclusive=True, group="start", exit_on_error=False)
     async def _start(self, *, anyway: bool) -> None:

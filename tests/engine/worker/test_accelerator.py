@@ -61,12 +61,21 @@ def test_memory_that_grows_in_place_is_done_without_where_the_driver_cannot_map_
     assert not torch.backends.cuda.cudnn_sdp_enabled()
 
 
-@pytest.mark.parametrize("said", ["CUDA driver error: unknown error", "CUDA error: no kernel image is available for execution"])
-def test_a_card_that_fails_at_the_first_touch_is_told_at_once(card: Any, said: str) -> None:
+@pytest.mark.parametrize(
+    ("said", "cure"),
+    [
+        ("CUDA driver error: unknown error", "a restart of the machine often helps"),
+        ("CUDA error: no kernel image is available for execution", "install a build that has them"),
+        ("CUDA error: CUDA-capable device(s) is/are busy or unavailable", "Another program may have it to itself"),
+    ],
+)
+def test_a_card_that_fails_at_the_first_touch_is_told_at_once(card: Any, said: str, cure: str) -> None:
     card(raising(RuntimeError(said)))
     with pytest.raises(Refused, match="torch cannot use the GPU") as refused:
         accelerator.take_hold()
     assert said in refused.value.message
+    assert cure in (refused.value.cure or "")
+    assert "CUDA_VISIBLE_DEVICES=-1" in (refused.value.cure or "")
 
 
 def test_a_full_card_is_told_as_that(card: Any) -> None:

@@ -155,22 +155,34 @@ def test_where_model_or_rows_were_moved_a_run_goes_on_by_its_plan(tiny: Path, be
 
 
 @pytest.mark.parametrize(
-    ("error", "said"),
+    ("error", "said", "cure"),
     [
-        (RuntimeError("first line\nsecond \x1b[31mline"), "RuntimeError: first line"),
-        (OSError(errno.ENOSPC, "No space left on device"), "The disk of {} was full while the model was loaded; what was saved"),
+        (RuntimeError("first line\nsecond \x1b[31mline"), "RuntimeError: first line", "Details"),
+        (MemoryError(), "Memory ran out while the model was loaded.", "Close other programs, or choose LoRA or QLoRA; or take"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "The disk of {} was full while the model was loaded; what was saved",
+            "Free some disk",
+        ),
         (
             RuntimeError("CUDA error: an illegal memory access was encountered\nCUDA kernel errors might be reported later"),
             "The GPU failed while the model was loaded (CUDA error: an illegal memory access was encountered), and this process",
+            "If it comes again",
         ),
         (
             RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
             "The GPU failed while the model was loaded (cuDNN error: CUDNN_STATUS_EXECUTION_FAILED), and this process can",
+            "If it comes again",
+        ),
+        (
+            RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors might be"),
+            "The GPU could not be used while the model was loaded (CUDA error: no kernel image is available for execution on the",
+            "The installed torch, or bitsandbytes, was built without kernels for this GPU",
         ),
     ],
 )
 def test_any_error_of_a_library_becomes_one_sentence(
-    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+    tiny: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str, cure: str
 ) -> None:
     def broken(*args: Any) -> Any:
         raise error
@@ -181,6 +193,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, None)
     assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
+    assert end["cure"].startswith(cure)
     assert str(run.log) in end["cure"]
     assert end["cure"].endswith(f"`loracle resume {run.name}` continues it.") is not said.startswith("RuntimeError")
 

@@ -360,6 +360,8 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_trained(
     assert (end["status"], end["code"]) == ("refused", 3)
     assert "of disk, and 5.0 MB is free" in end["cause"]
     assert end["cause"].endswith(cure)
+    (run.path.parent / "group.json").touch()
+    assert "--runs" not in work(run)["cause"], "a comparison's runs stay together"
 
 
 def test_main_memory_that_cannot_hold_the_result_while_it_is_saved_is_a_refusal(

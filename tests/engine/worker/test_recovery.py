@@ -216,6 +216,26 @@ def test_an_optimizer_step_without_memory_is_one_sentence(
     assert end["cause"] == "Memory ran out while the optimizer took a step."
 
 
+def test_a_gpu_that_is_full_before_the_first_micro_batch_is_room_to_be_made(
+    tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step's loss of four bytes was asked for where nothing smaller could be tried."""
+    zeros, step = torch.zeros, LogicalBatchTrainer.training_step
+
+    def full(*size: Any, device: Any = None, **options: Any) -> Any:
+        if size == ((),) and device is not None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 MiB")
+        return zeros(*size, **options)
+
+    def at_step(self: Any, *given: Any, **options: Any) -> Any:
+        with monkeypatch.context() as inside:
+            inside.setattr(torch, "zeros", full)
+            return step(self, *given, **options)
+
+    monkeypatch.setattr(LogicalBatchTrainer, "training_step", at_step)
+    assert work(begin(make_plan(tiny_still, epochs=0.2, evaluations=1)))["status"] == "done"
+
+
 def test_no_memory_for_the_best_weights_is_named_and_the_run_goes_on_from_there(
     tiny_still: Path, begin: Begin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
