@@ -14,7 +14,7 @@ from engine.rundir import RunDirectory, settle
 from engine.state import RunState
 from recommender.plan import Plan
 from recommender.plan_file import dump
-from tests.conftest import Command
+from tests.conftest import Command, libraries_stay
 
 Wait = Callable[[RunDirectory, Callable[[RunState], bool]], RunState]
 PATIENCE = 300.0
@@ -26,6 +26,7 @@ def _work_here(run: RunDirectory, plan: Plan, waiting: object) -> None:
     from engine.worker import products
     from engine.worker.control import Control
 
+    libraries_stay()
     write_json(run.path / "worker.json", processes.this())
     events = EventWriter(run.events)
     with warnings.catch_warnings():

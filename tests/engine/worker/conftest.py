@@ -1,6 +1,5 @@
 """A run inside the test's own process."""
 
-import gc
 import random
 import re
 import shutil
@@ -14,7 +13,7 @@ from engine.events import EventWriter
 from engine.new_run import create
 from engine.rundir import RunDirectory
 from recommender.plan import Plan
-from tests.conftest import Once, make_plan
+from tests.conftest import Once, libraries_stay, make_plan
 
 Here = Callable[..., RunDirectory]
 Begin = Callable[[Plan], RunDirectory]
@@ -30,15 +29,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.filterwarnings(rf"ignore::Warning:{name}(\..*)?"))
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _libraries_stay() -> None:
-    """What the libraries made while they were imported is never looked through for garbage again: half of a tiny run's time."""
-    import engine.worker.session  # noqa: F401
-
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True)
 def _alone() -> Iterator[None]:
     """Chance begins anew in each test, and a worker's life in this process leaves nothing of its products behind: neither that
@@ -46,6 +36,9 @@ def _alone() -> Iterator[None]:
     import numpy as np
     import torch
 
+    import engine.worker.session  # noqa: F401
+
+    libraries_stay()
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
