@@ -149,8 +149,13 @@ def first_asked(messages: Sequence[Message]) -> str:
 
 def _spoken(message: Message) -> str:
     """What a message says, tool calls written out."""
+    return "\n".join(t for t in (message["content"], calls_of(message)) if t)
+
+
+def calls_of(message: Message) -> str:
+    """The tools that a message calls, written out."""
     calls = message.get("tool_calls")
-    return "\n".join(t for t in (message["content"], json.dumps(calls, ensure_ascii=False) if calls else "") if t)
+    return json.dumps(calls, ensure_ascii=False) if calls else ""
 
 
 def message_of(turn: Any, fault: Fault) -> Message:

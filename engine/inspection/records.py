@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from engine.examples.pairs import as_one_text, pair
 from engine.examples.turns import (
     THOUGHTS,
+    calls_of,
     conversation,
     first_asked,
     given_tools,
@@ -60,6 +61,8 @@ class Record(NamedTuple):
     """Answers of weight 0, which are read and not learned."""
     calls: Literal["no", "some", "all"] = "no"
     """Whether answers that are learned call tools."""
+    called: str = ""
+    """Their calls, which stand in `target` too."""
     thinks: bool = False
     """Whether one of them has a thought in a field of its own."""
     tools: str = ""
@@ -278,7 +281,7 @@ def _chat(row: _Row) -> Record | None:
     if not said:
         return None
     text = "\n".join(asked)
-    calling = [bool(message.get("tool_calls")) for message in messages if is_answer(message)]
+    calling = [calls_of(message) for message in messages if is_answer(message)]
     return Record(
         text,
         "\n".join(said),
@@ -288,6 +291,7 @@ def _chat(row: _Row) -> Record | None:
         unasked=found.unasked,
         unlearned=found.unlearned,
         calls="all" if all(calling) else "some" if any(calling) else "no",
+        called="\n".join(filter(None, calling)),
         thinks=any(message.get(THOUGHTS[0]) for message in messages if is_answer(message)),
     )
 

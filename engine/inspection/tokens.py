@@ -75,7 +75,7 @@ class Counter:
         """Of the tokens counted so far those that stand for what the tokenizer has no piece for; `None` where there are none."""
         return self._not_known / self._counted if self._not_known else None
 
-    @property
+    @cached_property
     def writes_calls(self) -> bool | None:
         """Whether the model's chat template writes down the tools that answers call; `None` where that is not known."""
         return None if self._tokenizer is None or self._model is None else templates.writes_calls(self._model)
@@ -117,6 +117,9 @@ class Counter:
             return Counts(whole, whole, none)
         read = self.lengths([r.text for r in rows], special=True)
         said = [n + 1 for n in self.lengths([r.target for r in rows], special=False)]  # and the end that is to be learned
+        if any(r.called for r in rows) and self.writes_calls is False:
+            calls = self.lengths([r.called for r in rows], special=False)
+            said = [max(n - c, 1) for n, c in zip(said, calls, strict=True)]
         once, turn, (list_, tool) = templates.Around(0, 0.0) if self._apart else self._around
         lists = sorted({r.tools for r in rows} - {""}) if list_ or tool else []  # most rows have the same
         listed = dict(zip(lists, self.lengths(lists, special=False), strict=True))

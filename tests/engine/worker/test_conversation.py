@@ -330,6 +330,7 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, turns[:2], TALK)))
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
     assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (2, 1), "the plan is to tell it before the run does"
+    assert facts["trained_tokens"] < 40, "calls would be a hundred more"
     advice = recommend(Facts(data=DataFacts.model_validate(facts)))
     assert any("2 rows call tools" in w.text and "nothing at all from 1 of the rows" in w.text for w in advice.warnings)
 
