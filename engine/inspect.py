@@ -214,14 +214,7 @@ def _memory_for_data() -> int:
     return int(psutil.virtual_memory().available) + 4 * 1024**3
 
 
-def inspect(
-    model: str,
-    data: str,
-    *,
-    goal: Goal | None = None,
-    runs: Path | None = None,
-    **data_options: Any,
-) -> Facts:
+def inspect(model: str, data: str, *, goal: Goal | None = None, runs: Path | None = None, **data_options: Any) -> Facts:
     """Everything `recommend` needs to know; `data_options` are those of `inspect_data`. Of a hub model only its description is
     fetched.
 

@@ -91,11 +91,7 @@ def _take_up(target: Path) -> None:
 
 
 def merge(
-    run: RunDirectory,
-    to: Path | None = None,
-    told: Callable[[str], None] = lambda doing: None,
-    *,
-    replace: bool = False,
+    run: RunDirectory, to: Path | None = None, told: Callable[[str], None] = lambda doing: None, *, replace: bool = False
 ) -> dict[str, Any]:
     """Merge, and check that the result says what the adapter says; facts about it. `told` hears what is being done.
 

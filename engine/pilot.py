@@ -100,13 +100,7 @@ def planned(
     made: dict[str, Plan] = {}
     for method in chosen:
         made[method] = plan_for(
-            advice,
-            model,
-            data,
-            method=method,
-            seed=seed,
-            assignments=[*of_method[method], *batches],
-            anyway=anyway,
+            advice, model, data, method=method, seed=seed, assignments=[*of_method[method], *batches], anyway=anyway
         )
     facts = with_counted_steps(facts, lambda _: made.values(), advised=False)
     for plan in made.values():
@@ -146,13 +140,7 @@ def _raise(leader: str, made: dict[str, Plan], labels: dict[str, str]) -> str:
 
 
 def _in_slices(
-    advice: Recommendation,
-    facts: Facts,
-    made: dict[str, Plan],
-    labels: dict[str, str],
-    left_out: list[str],
-    *,
-    share: float,
+    advice: Recommendation, facts: Facts, made: dict[str, Plan], labels: dict[str, str], left_out: list[str], *, share: float
 ) -> Planned:
     """Every candidate to the first stage, the better ones on; the leader is tried with a raised rate too, if there is time.
 

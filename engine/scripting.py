@@ -51,15 +51,7 @@ def plan(
     machine = inspect_machine(runs, try_nf4=method == "qlora")
 
     def made(advice: Recommendation) -> Plan:
-        return plan_for(
-            advice,
-            found,
-            rows,
-            method=method,
-            seed=seed,
-            assignments=said,
-            anyway=anyway,
-        )
+        return plan_for(advice, found, rows, method=method, seed=seed, assignments=said, anyway=anyway)
 
     def own(advice: Recommendation) -> Iterator[Plan]:
         if said:

@@ -183,13 +183,7 @@ def _slack(facts: Facts, shape: Shape, *, adapters: bool, in_bits: bool) -> tupl
 
 
 def beside(
-    facts: Facts,
-    shape: Shape,
-    tensors: int,
-    libraries: int | None = None,
-    *,
-    adapters: bool = False,
-    in_bits: bool = False,
+    facts: Facts, shape: Shape, tensors: int, libraries: int | None = None, *, adapters: bool = False, in_bits: bool = False
 ) -> tuple[int, int, int]:
     """Bytes that a process holds beside so many of tensors: the point, the least and the most. `libraries` are what has been
     measured of those that it imports; whether `adapters` are trained, and weights or moments are bitsandbytes' (`in_bits`)."""

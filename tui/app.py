@@ -66,13 +66,7 @@ class LoracleApp(Navigation):
                 tooltip=_("Save a picture of this screen as SVG")),
     ]  # fmt: skip
 
-    def __init__(
-        self,
-        *,
-        draft: "Draft | None" = None,
-        runs: Path | None = None,
-        attach: "RunDirectory | None" = None,
-    ) -> None:
+    def __init__(self, *, draft: "Draft | None" = None, runs: Path | None = None, attach: "RunDirectory | None" = None) -> None:
         super().__init__()
         self.runs = runs
         self.machine: Machine | None = None

@@ -145,11 +145,7 @@ def merge(given: argparse.Namespace) -> int:
 
 
 def start(
-    made: Plan,
-    advice: Recommendation | None,
-    facts: Facts | None,
-    given: argparse.Namespace,
-    worker: Waiting | None = None,
+    made: Plan, advice: Recommendation | None, facts: Facts | None, given: argparse.Namespace, worker: Waiting | None = None
 ) -> int:
     """Start a run with the reasons behind it, in `worker` if one waits, and follow it unless it is to be left alone."""
     return _go(lambda: (engine_runs.start(made, advice, given.runs, facts=facts, waiting=worker), 0), given)

@@ -199,13 +199,7 @@ def _why_no_bytes(facts: Facts, advice: Recommendation, *, counts: bool) -> str:
 
 def _plan(given: argparse.Namespace, look: Look, advice: Recommendation) -> Plan:
     return plan_for(
-        advice,
-        look.model,
-        look.data,
-        method=given.method,
-        seed=given.seed,
-        assignments=given.assignments,
-        anyway=given.anyway,
+        advice, look.model, look.data, method=given.method, seed=given.seed, assignments=given.assignments, anyway=given.anyway
     )
 
 

@@ -204,12 +204,7 @@ def _go(group: Group, given: argparse.Namespace) -> int:
         return task
 
     try:
-        stopped = groups.drive(
-            group,
-            following,
-            lambda begin: follow(begin, as_json=given.json, in_group=True),
-            REPORTS[kind],
-        )[0]
+        stopped = groups.drive(group, following, lambda begin: follow(begin, as_json=given.json, in_group=True), REPORTS[kind])[0]
     except KeyboardInterrupt:  # between two runs
         stopped = True
     except Refused as error:  # before its next run: what was done so far is kept

@@ -26,12 +26,7 @@ from tui.words import against_advice, computing_words, duration, metric, number,
 
 MOST_METRICS = 3
 """Beside which a gain with its interval fits on 80 columns."""
-ROWS = {
-    "majority": _("constant answer"),
-    "probe": _("linear probe"),
-    "before": _("before"),
-    "after": _("after"),
-}
+ROWS = {"majority": _("constant answer"), "probe": _("linear probe"), "before": _("before"), "after": _("after")}
 
 UNBOUND = 1_000
 """Columns where there is no terminal that has some."""

@@ -19,10 +19,7 @@ from tui.i18n import _
 from tui.show_advice import settings_line, short_sources
 from tui.words import sign
 
-NOTHING = {
-    "constraints": _("Every method can run here."),
-    "dominance": _("No method makes another pointless."),
-}
+NOTHING = {"constraints": _("Every method can run here."), "dominance": _("No method makes another pointless.")}
 """What is said of a stage without steps; others are left out then."""
 
 

@@ -13,12 +13,7 @@ if TYPE_CHECKING:
     from tui.draft import Draft
 
 
-def run_app(
-    *,
-    draft: "Draft | None" = None,
-    runs: Path | None = None,
-    attach: "RunDirectory | None" = None,
-) -> int:
+def run_app(*, draft: "Draft | None" = None, runs: Path | None = None, attach: "RunDirectory | None" = None) -> int:
     """Show the app until it is left; its exit code (0; 129, 130, 143 after a signal).
 
     It begins with set-up where there is a `draft`, with a run where one is to be attached to, else with the list of runs.

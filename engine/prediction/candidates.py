@@ -24,16 +24,7 @@ from recommender.hyper import ALL_LINEAR
 from recommender.largest import Largest, largest_micro_batch
 from recommender.plan import Plan
 from recommender.recommendation import Candidate, Recommendation
-from recommender.traced import (
-    SHOWN,
-    as_facts,
-    asking,
-    at_once,
-    counted,
-    one_of_each_way,
-    untimed,
-    untraceable,
-)
+from recommender.traced import SHOWN, as_facts, asking, at_once, counted, one_of_each_way, untimed, untraceable
 from recommender.typical import micro_batch
 from recommender.variants import step_of
 
@@ -91,12 +82,7 @@ def _unknown(facts: Facts, shown: Iterable[Step], beside: Iterable[Step] = ()) -
 
 
 def with_counted_steps(
-    facts: Facts,
-    own: Own = lambda _: (),
-    *,
-    advised: bool = True,
-    explained: bool = False,
-    told: Progress | None = None,
+    facts: Facts, own: Own = lambda _: (), *, advised: bool = True, explained: bool = False, told: Progress | None = None
 ) -> Facts:
     """The facts with the steps counted of a person's own plans, those that `own` makes of a recommendation, and of all candidates
     that are recommended on them, unless `advised` is false. Then, with all that was advised, of others: those near the

@@ -36,11 +36,7 @@ class Heartbeat(threading.Thread):
 
     def gauges(self) -> dict[str, Any]:
         """Memory in bytes, load in percent, free disk in bytes."""
-        found: dict[str, Any] = {
-            "memory": memory_now(),
-            "cpu": psutil.cpu_percent(),
-            "disk_free": _disk_free(self._folder),
-        }
+        found: dict[str, Any] = {"memory": memory_now(), "cpu": psutil.cpu_percent(), "disk_free": _disk_free(self._folder)}
         with contextlib.suppress(RuntimeError):  # a GPU that has failed answers nothing, and the run is still to say so
             found["memory_available"] = memory_available()
         return found | _gpu()

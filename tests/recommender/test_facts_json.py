@@ -111,10 +111,7 @@ def test_impossible_facts_are_refused_by_name(wrong: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     ("page", "fields"),
-    [
-        ("memory.md", list(TrainingStep.model_fields)),
-        ("run-folder.md", [path[-1] for path in field_paths(Plan)]),
-    ],
+    [("memory.md", list(TrainingStep.model_fields)), ("run-folder.md", [path[-1] for path in field_paths(Plan)])],
 )
 def test_the_documents_tell_every_field_that_people_write(page: str, fields: list[str]) -> None:
     text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")

@@ -124,8 +124,7 @@ def test_files_that_are_no_plan_are_one_clear_sentence(text: str, told: str) -> 
 
 
 @pytest.mark.parametrize(
-    "text",
-    ["- a\n", "# Notes\n\nhello: you\n**x**: [y\n", "all:\n\tcc x.c\n", "[project]\nname = 1\n", '{"a": 1}', "a: b: c\n"],
+    "text", ["- a\n", "# Notes\n\nhello: you\n**x**: [y\n", "all:\n\tcc x.c\n", "[project]\nname = 1\n", '{"a": 1}', "a: b: c\n"]
 )
 def test_any_other_file_is_told_to_be_no_plan_without_a_line(text: str) -> None:
     assert refusal(text).startswith("plan.yaml: a plan is a list of `name: value` lines, and no line here names a setting")

@@ -31,7 +31,4 @@ class Options(OptionList):
 class Choices(Options):
     """For lists without a field to type into beside them: j and k move as the arrows do."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j", "cursor_down", show=False),
-        Binding("k", "cursor_up", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("j", "cursor_down", show=False), Binding("k", "cursor_up", show=False)]

@@ -62,10 +62,7 @@ def test_a_bad_row_is_named(plan_of: PlanOf, tiny: Path, tmp_path: Path, task: s
 
 @pytest.mark.parametrize(
     ("task", "row"),
-    [
-        ("multi_label", {"text": "a text", "topics": ["moon"]}),
-        ("token_classification", {"words": ["a"], "tags": ["moon"]}),
-    ],
+    [("multi_label", {"text": "a text", "topics": ["moon"]}), ("token_classification", {"words": ["a"], "tags": ["moon"]})],
 )
 def test_a_label_out_of_range_is_named_with_its_row(
     plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any]
