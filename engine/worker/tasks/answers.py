@@ -66,7 +66,17 @@ def by_its_words(
         same = ""  # two ends of turns that begin alike
     elif rest and not same:
         return None  # not these words, but a part of others
+    if calls and not message["content"] and not any(token in same for token in specials):
+        # The call goes on otherwise here (Apriel's have an id once they are answered): to what ends its turn in both.
+        ends = _first(after[after.rfind(words) + len(words) :], specials)
+        end = _first(rest, specials)
+        same = rest[: rest.find(end) + len(end)] if end and end == ends else same
     return start, at + len(words) + closed(same, specials)
+
+
+def _first(text: str, specials: Sequence[str]) -> str:
+    """The special token that stands first in it, if any does."""
+    return min((token for token in specials if token in text), key=text.find, default="")
 
 
 def with_thought(thought: str, whole: str, span: tuple[int, int], opener: str, specials: Sequence[str]) -> int:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from itertools import count
 from typing import Any, Literal
 
 from engine.examples.turns import THOUGHT_END, THOUGHTS, WEIGHT, is_answer, thought_of
@@ -78,15 +79,35 @@ def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool)
     found: list[str] = []
     calling = [m for m in messages if m.get("tool_calls")]
     for parsed in (True, False) if calling else (True,):
-        try:
-            given = as_known(messages, parsed=parsed)
-            found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
-        except Exception as error:  # a template is the model's own code and raises what it likes
-            failed = failed or error
-            continue
-        if all(says_calls(m, found[-1]) for m in calling):
+        for known in (messages, numbered(messages)) if calling else (messages,):
+            try:
+                given = as_known(known, parsed=parsed)
+                found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
+                break
+            except Exception as error:  # a template is the model's own code and raises what it likes
+                failed = failed or error
+        if found and all(says_calls(m, found[-1]) for m in calling):
             return found[-1]
     return found[0] if found or failed is None else failed
+
+
+def numbered(messages: Sequence[Any]) -> list[Any]:
+    """The messages with ids of calls as Mistral's templates want them, nine signs: OpenAI's are longer, ShareGPT's rows have
+    none."""
+    ids: dict[str, str] = {}
+    waiting: list[str] = []
+    given, made = [], count()
+    for message in messages:
+        other: dict[str, Any] = {}
+        if calls := message.get("tool_calls"):
+            waiting = [f"{next(made):09d}" for _ in calls]
+            ids |= {str(call.get("id") or new): new for call, new in zip(calls, waiting, strict=True)}
+            other = {"tool_calls": [call | {"id": new} for call, new in zip(calls, waiting, strict=True)]}
+        elif message["role"] == "tool":
+            following = waiting.pop(0) if waiting else ""
+            other = {"tool_call_id": ids.get(str(message.get("tool_call_id")), following)}
+        given.append(message | other)
+    return given
 
 
 def as_known(messages: Sequence[Any], *, parsed: bool = True) -> list[Any]:

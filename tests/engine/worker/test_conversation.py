@@ -233,6 +233,11 @@ CHAINS = {
         "{{ '<|im_start|>' if m['role'] == 'user' }}{{ m['content'] }}CALL{{ '<|im_end|>' }}{% endif %}",
         "<|im_start|>",
     ),
+    "writes ids of calls that are answered (Apriel)": (
+        "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] }}CALL"
+        "{{ '#1' if m['tool_calls'] and not loop.last }}{{ '<|im_end|>\n' }}",
+        "{{ '<|im_start|>assistant\n' }}",
+    ),
     "thinks behind the last question alone (StepFun)": (
         "{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' and loop.index0 > last.at %}"
         "{{ '<think>\n\n</think>\n' }}{% endif %}{{ m['content'] }}CALL{{ '<|im_end|>\n' }}",
@@ -255,7 +260,7 @@ def test_calls_that_follow_on_one_another_are_all_learned_as_they_are_written(ti
     turns: list[dict[str, Any]] = [TALK[1], calling[0], result, calling[1], result, TALK[2], TALK[3], calling[2], result, TALK[4]]
     learned = shown(tokenizer, conversation.rendered(tokenizer, item(turns), "x"))
     said = ["<call>weathernow</call>", "<call>weatherthen</call>", "On its way.", "<call>weatherlater</call>", "Since Monday."]
-    assert [text.removeprefix("\n</think>\n").removeprefix("[closed]") for text in learned] == [
+    assert [text.removeprefix("\n</think>\n").removeprefix("[closed]").replace("#1", "") for text in learned] == [
         f"{text}<|im_end|>" for text in said
     ]
 
@@ -389,6 +394,25 @@ def test_of_several_calls_at_once_those_left_out_are_told_or_the_row_that_is_ref
     preferring = Preference(plan_of(tiny_chat), [], 0)
     assert len(preferring.encode(tokenizer, Rows([""] * 12, [""] * 12, [*range(12)], 0, pairs, "x"))) == 0
     assert ("rows_refused" in preferring.remarks) is refused
+
+
+def test_ids_of_calls_that_a_template_refuses_are_numbered(tiny_chat: Path) -> None:
+    """Mistral's want nine signs; OpenAI's have more, and rows of ShareGPT none."""
+    wants = "{% if id | length != 9 %}{{ raise_exception('ids have nine signs') }}{% endif %}{{ id }}"
+    call = "{% for c in message.get('tool_calls') or [] %}{{ c.function.name }}{% set id = c.id or '' %}" + wants + "{% endfor %}"
+    result = "{% if message['role'] == 'tool' %}{% set id = message.get('tool_call_id', '') %}" + wants + "{% endif %}"
+    tokenizer = writing_calls(tiny_chat, call + result)
+    called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
+    ids = ["call_Qd4Wb7zT", "call_Aa"]
+    for first, second in (ids, ids[::-1], ["", ""]):  # results in either order, or without a name
+        named = [called | ({"id": each} if each else {}) for each in ids] if first else [called, called]
+        results = [{"role": "tool", "content": "18 C", **({"tool_call_id": each} if each else {})} for each in (first, second)]
+        turns: list[dict[str, Any]] = [TALK[1], {"role": "assistant", "content": "", "tool_calls": named}, *results, TALK[2]]
+        row = conversation.rendered(tokenizer, item(turns), "x")
+        assert shown(tokenizer, row)[0] == "weather000000000weather000000001<|im_end|>"
+        answered = [part[:9] for part in tokenizer_text(tokenizer, row).split("18 C")[1:]]
+        assert answered == ["000000000", "000000001"][:: -1 if first == ids[1] else 1]
+    assert named == [called, called]
 
 
 def test_what_tools_answered_and_a_template_leaves_out_is_told(tiny_chat: Path, tmp_path: Path) -> None:
