@@ -113,7 +113,7 @@ def _pair(made: Comparison) -> None:
         answers: dict[str, list[Answers]] = {letter: [one] for letter, one in zip(kept, said, strict=True)}
         metric = first.metric if first.metric in kind.measures else next(iter(kind.measures))
         found = bootstrap.side_by_side(kind, truth, answers, metric)
-    except (OSError, ValueError, KeyError, TypeError):  # files may be missing or damaged
+    except (OSError, ArithmeticError, LookupError, TypeError, ValueError):  # files may be missing or damaged
         made.why_not = "not_scored"
         return
     made.best, made.intervals = found["best"], found["methods"]

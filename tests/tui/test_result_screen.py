@@ -17,7 +17,7 @@ from engine.state import RunState
 from tests.tui.driving import screen, showing, wait
 from tui import views_compare
 from tui.app import LoracleApp
-from tui.comparing import Compared, Comparison
+from tui.comparing import Compared, Comparison, compare
 from tui.screens.compare import ChooseRuns, CompareScreen
 from tui.screens.help import HelpScreen
 from tui.screens.result import ResultScreen
@@ -240,7 +240,8 @@ async def test_the_mouse_leaves_a_dialog_and_letters_are_no_keys_while_one_types
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
 
 
-async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any) -> None:
+@pytest.mark.filterwarnings("ignore:Mean of empty slice", "ignore:invalid value encountered")
+async def test_runs_on_other_rows_or_with_damaged_scores_get_no_interval(runs: Path, done: Any) -> None:
     first, second = done("a"), done("b")
     kept = json.loads((second.scores / "after.json").read_text())
     (second.scores / "after.json").write_text(json.dumps({**kept, "truth": [1] * 60}))
@@ -248,6 +249,10 @@ async def test_runs_on_other_rows_get_no_interval(runs: Path, done: Any) -> None
     async with app.run_test(size=(120, 40)) as pilot:
         app.open_compare([first, second])
         await wait(pilot, lambda: "not scored on the same held-out rows" in " ".join(screen(app).split()))
+    for damaged in (kept | {"groups": 5}, kept | {name: [] for name in ("truth", "predicted", "losses")}):
+        for run in (first, second):
+            (run.scores / "after.json").write_text(json.dumps(damaged))
+        assert compare([first, second]).why_not == "not_scored"
 
 
 def test_the_legend_of_a_comparisons_runs_tells_their_seeds_apart(tmp_path: Path) -> None:
