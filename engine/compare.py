@@ -59,6 +59,8 @@ def plans(
     if folds is not None and data.facts.eval_rows is not None:
         flag = "--eval" if data.eval_path is not None else "--eval-rows"
         raise InputError(f"--folds and {flag} exclude each other: every row is held out in one of the folds.")
+    if folds is not None and data.facts.groups is not None and data.facts.groups < folds:
+        raise InputError(f"--folds is {folds}, and the rows are of {data.facts.groups} groups; take fewer folds.")
     assigned = {field_of(a) for a in assignments}
     for name, flag in (("seed", "--seeds"), ("folds", "--folds"), ("fold", "--folds")):
         if name in assigned:

@@ -7,10 +7,11 @@ from dataclasses import replace
 from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
 from engine.examples.pairs import preferences
 from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, agreeing, check_labels, labelled, sort_labels, twin_of, unique
-from engine.splitting import carve, deal, put_aside, sample
+from engine.rows import Rows, Split, agreeing, check_labels, labelled, named_groups, sort_labels, twin_of, unique
+from engine.splitting import carve, deal, parted, put_aside, sample, smallest_groups
 from engine.tables.read import read_table
 from engine.tables.table import Table
+from engine.text import one_line
 from recommender.counting import split_of
 from recommender.errors import InputError
 from recommender.facts import CLASSIFYING, DataFacts, Layout, Task
@@ -40,9 +41,9 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
     every = _read(choice, task, choice.train)
     if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
         labels = every.labels if task == "classification" else None
-        groups = None if every.groups is None and task != "preference" else every.keys()
+        groups = None if every.groups is None and task != "preference" else every.own_keys()
         learned, aside = put_aside(
-            len(every), choice.eval_rows, choice.train_rows, choice.split_seed, labels=labels, groups=groups
+            len(every), choice.eval_rows, choice.train_rows, choice.split_seed, labels=labels, groups=groups, named=every.named
         )
         # Of a sample nothing was dropped, as `sample` has it.
         return replace(every.take(learned), dropped=every.dropped if choice.train_rows is None else 0), every.take(aside)
@@ -53,15 +54,31 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
 
 
 def _read(choice: DataChoice, task: Task, name: str) -> Rows:
+    """The rows of that file, with what a person named that they share.
+
+    Raises:
+        InputError: unusable file or columns.
+    """
+    reader, columns = _reader(choice, task, name), choice.columns or {}
+    table = _table(name, choice)
+    rows = reader(table, choice)
+    if "group" not in columns:
+        return rows
+    of_row = named_groups(table.filled([columns["group"]]), columns["group"])
+    return replace(rows, named=[of_row[number - 1] for number in rows.numbers])
+
+
+def _reader(choice: DataChoice, task: Task, name: str) -> Callable[[Table, DataChoice], Rows]:
     if task == "classification" and "text_pair" in (choice.columns or {}):
-        return labelled_pairs(_table(name, choice), choice)
+        return labelled_pairs
     if task == "classification":
-        if choice.text_column is None or choice.label_column is None:
+        text, label = choice.text_column, choice.label_column
+        if text is None or label is None:
             raise InputError("the plan names no text_column and label_column.")
-        return labelled(_table(name, choice), choice.text_column, choice.label_column)
+        return lambda table, _: labelled(table, text, label)
     if choice.layout not in READERS or choice.columns is None:
         raise InputError(f"the plan does not say how the rows of {name} are written (data.layout, data.columns).")
-    return READERS[choice.layout](_table(name, choice), choice)
+    return READERS[choice.layout]
 
 
 def _table(name: str, choice: DataChoice) -> Table:
@@ -82,14 +99,17 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
     counts["together"] = sharing(once, task)
+    aside = held_out.named if held_out is not None and choice.eval is None else None
+    counts["groups"] = len({*(once.named or ()), *(aside or ())})
     if held_out is not None:
         once = _unseen(once, held_out, counts)
         if not len(once):
             raise InputError(f"{choice.train}: every row is among the held-out rows, too; name other held-out rows with --eval.")
-        shown = set(held_out.keys())
-        seen = sum(key in shown for key in once.keys())  # noqa: SIM118 - not a mapping
+        shown, known = set(held_out.own_keys()), set(held_out.named or ())
+        seen = sum(key in shown for key in once.own_keys())
         if choice.eval is not None:
             counts["seen"] = seen
+            counts["groups_seen"] = sum(key in known for key in once.named or ())
         elif counts["together"] and seen:
             counts["torn"] = 1
     marks = marks_of(once, task)
@@ -147,7 +167,7 @@ def sharing(rows: Rows, task: Task) -> int:
     """How many rows share with another one what decides on which side of a split they stand, their whole text aside."""
     if rows.groups is None and task != "preference":
         return 0
-    return sum(n for n in Counter(rows.keys()).values() if n > 1)
+    return sum(n for n in Counter(rows.own_keys()).values() if n > 1)
 
 
 def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict[str, int]) -> tuple[Rows, Rows]:
@@ -165,6 +185,8 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
             break
     held_out = rows.take([i for i, n in enumerate(dealt) if n == fold])
     if not len(held_out):
+        if rows.named is not None:
+            raise InputError(f"{choice.train}: {counts['groups']} groups are too few for {folds} folds; take fewer folds.")
         raise InputError(f"{choice.train}: {len(rows)} rows are too few for {folds} folds; take fewer folds.")
     return held_out, rows.take([i for i, n in enumerate(dealt) if n != fold])
 
@@ -172,10 +194,11 @@ def _fold_of(rows: Rows, folds: int, fold: int, choice: DataChoice, counts: dict
 def _carved(
     rows: Rows, name: str, choice: DataChoice, counts: dict[str, int], *, planned: int | None, usual: int
 ) -> tuple[Rows, Rows]:
-    """`carve` what is `planned`, else what is `usual`; where groups are too large for that, by what is looser.
+    """`carve` what is `planned`, else what is `usual`; where groups are too large for that, by what is looser. Of groups that a
+    person named, the smallest.
 
     Raises:
-        InputError: that would take more than half of the rows.
+        InputError: that would take more than half of the rows, or each of few groups is as large.
     """
     wanted = usual if planned is None else planned
     if wanted > len(rows) / 2:
@@ -187,5 +210,10 @@ def _carved(
             counts["torn"] = 1
         out, rest = carve(rows, wanted, seed, keys)
         if len(out) >= wanted / 2:
-            break
+            return out, rest
+    if rows.named is not None:
+        out, rest = parted(rows, smallest_groups(rows.labels, rows.named, wanted))
+        if not len(out):
+            column = one_line((choice.columns or {})["group"], 60)
+            raise InputError(f"{choice.train}: too few groups in column {column} to keep {name} apart; set {name}=0, or --eval.")
     return out, rest

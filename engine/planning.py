@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.contradictions import check_here, check_rows, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, all_facts, inspect_data, inspect_machine, inspect_model
-from engine.inspection.layouts import KNOWN_ROLES
+from engine.inspection.layouts import GROUP, KNOWN_ROLES
 from engine.prediction.candidates import with_counted_steps
 from engine.refusals import check_advice, check_fits, check_rate, check_task, check_trainable
 from recommender import plan_file
@@ -156,10 +156,11 @@ def _reading(data: DataInspection) -> dict[str, Any]:
     facts = data.facts
     pairs = "text_pair" in (facts.columns or {})
     classified = (facts.task or "classification") == "classification" and not pairs
+    group = {role: name for role, name in (facts.columns or {}).items() if role == GROUP}
     return {
         "text_column": facts.text_column if classified else None,
         "label_column": facts.label_column if classified else None,
-        "columns": None if classified else dict(facts.columns or {}),
+        "columns": group or None if classified else dict(facts.columns or {}),
         "layout": None if classified else facts.layout,
         "separator": None if classified else data.label_separator,
     }

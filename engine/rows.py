@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,6 +37,8 @@ class Rows:
     groups: list[str] | None = None
     """What rows share that must not be on two sides of a split: a prompt, a first message, one of two texts that are judged
     together. `None` where that is the text."""
+    named: list[Hashable] | None = None
+    """What rows share by the column that a person named for it, on one side of a split too: `named_groups`."""
     place: Place | None = None
     """Where the row of a number stands, where that and `source` do not tell it: `Table.place`."""
 
@@ -53,6 +55,7 @@ class Rows:
             source=self.source,
             parts=None if self.parts is None else [self.parts[i] for i in indices],
             groups=None if self.groups is None else [self.groups[i] for i in indices],
+            named=None if self.named is None else [self.named[i] for i in indices],
             place=self.place,
         )
 
@@ -65,21 +68,25 @@ class Rows:
         """Where the row of that number stands, for messages."""
         return f"{self.source}: row {number}" if self.place is None else self.place(number)
 
-    def keys(self) -> list[str]:
-        """What decides on which side of a split each row stands."""
+    def own_keys(self) -> list[str]:
+        """What rows share by what they say: that of which no two stand on two sides of a split."""
         if self.groups is None:
             return list(map(twin_of, self.texts))
         return [twin_of(group or text) for group, text in zip(self.groups, self.texts, strict=True)]
 
-    def looser_keys(self) -> Iterator[list[str]]:
+    def keys(self) -> Sequence[Hashable]:
+        """What decides on which side of a split each row stands."""
+        return self.own_keys() if self.named is None else united(self.own_keys(), self.named)
+
+    def looser_keys(self) -> Iterator[Sequence[Hashable]]:
         """`keys`, and what is to decide where those leave too few rows for a side: the texts, then with their punctuation; each
-        only where it tells more rows apart."""
+        only where it tells more rows apart. What a person named always decides."""
         keys = self.keys()
         yield keys
-        for looser in (twin_of, key_of):
-            others = list(map(looser, self.texts))
-            if len(set(others)) > len(set(keys)):
-                keys = others
+        others = (list(map(looser, self.texts)) for looser in (twin_of, key_of))
+        for looser in others if self.named is None else (self.named,):
+            if len(set(looser)) > len(set(keys)):
+                keys = looser
                 yield keys
 
     def drawn_together(self) -> list[int] | None:
@@ -88,13 +95,8 @@ class Rows:
 
         Fewer than `LEAST_DRAWN` say nothing of what others would be; then what is looser decides here, too.
         """
-        groups: list[int] = []
-        for keys in self.looser_keys():
-            places: dict[str, int] = {}
-            groups = [places.setdefault(key, len(places)) for key in keys]
-            if len(places) >= LEAST_DRAWN:
-                break
-        return groups if LEAST_DRAWN <= len(set(groups)) < len(groups) else None
+        enough = (keys for keys in self.looser_keys() if len(set(keys)) >= LEAST_DRAWN)
+        return numbered(next(enough, ()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +110,8 @@ class Split:
     counts: dict[str, int] = field(default_factory=dict)
     """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked. `unlearned` are answers
     of weight 0, `together` rows that share their prompt, first message or text with others; `torn` is 1 where too many did to be
-    kept on one side, and `seen` are training rows that do with those of a held-out file."""
+    kept on one side, and `seen` are training rows that do with those of a held-out file. Of a column that a person named `groups`
+    are its values, `groups_seen` training rows that have one of the held-out file's."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:
@@ -135,6 +138,39 @@ def _texts(table: Table, name: str, *, in_lists: bool = False) -> list[str]:
         row = next(i for i, value in enumerate(values) if isinstance(value, list | dict))
         raise InputError(f"{table.where(row)}: column {one_line(name, 60)} holds a nested value; one text per row is needed.")
     return [value if type(value) is str and value.isascii() else as_text(value) for value in values]
+
+
+def named_groups(table: Table, column: str) -> list[Hashable]:
+    """What each row shares with others by that column; where it holds nothing, what no row of any file shares.
+
+    Raises:
+        InputError: no such column, or a value that is neither text nor number.
+    """
+    values = _texts(table, column)
+    return [value.strip() or (str(table.path), table.number(i)) for i, value in enumerate(values)]
+
+
+def united(*ways: Sequence[Hashable]) -> list[int]:
+    """Numbers that rows have in common that share something in one of these `ways`, or that both do with a third one."""
+    above = list(range(len(ways[0])))
+
+    def top(row: int) -> int:
+        while above[row] != row:
+            above[row] = row = above[above[row]]
+        return row
+
+    for keys in ways:
+        first: dict[Hashable, int] = {}
+        for row, key in enumerate(keys):
+            above[top(row)] = top(first.setdefault(key, row))
+    return list(map(top, range(len(above))))
+
+
+def numbered(keys: Sequence[Hashable]) -> list[int] | None:
+    """For each the number of its group, those of equal `keys`; `None` where each stands alone, or too few could be drawn."""
+    places: dict[Hashable, int] = {}
+    groups = [places.setdefault(key, len(places)) for key in keys]
+    return groups if LEAST_DRAWN <= len(places) < len(groups) else None
 
 
 def shared_texts(parts: Sequence[tuple[str, ...]]) -> list[str]:

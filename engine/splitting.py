@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 from heapq import heapify, heappop, heapreplace
 from typing import Any
 
-from engine.rows import Rows
+from engine.rows import Rows, united
 from recommender.errors import InputError
 
 
@@ -26,12 +26,13 @@ def put_aside(
     *,
     labels: Sequence[Hashable] | None = None,
     groups: Sequence[Hashable] | None = None,
+    named: Sequence[Hashable] | None = None,
 ) -> tuple[list[int], list[int]]:
     """Places of the rows that are trained on and of those held out, where both come from one file, in the file's order.
 
     Held out are as many of each class as its share is, where there are `labels`; `groups` tell which rows belong together:
-    whole groups are held out, unless they are too large for that. Both may be hashes, which differ from process to process:
-    what is drawn depends on which are equal, not on what they are.
+    whole groups are held out, unless they are too large for that. Those that a person `named` are always whole. All may be
+    hashes, which differ from process to process: what is drawn depends on which are equal, not on what they are.
 
     Raises:
         InputError: more than half would be held out.
@@ -40,9 +41,13 @@ def put_aside(
         raise InputError(f"--eval-rows is {held_out}, more than half of the {rows} rows there are; name a file with --eval.")
     place_of: dict[Hashable, int] = {}
     classes = [0] * rows if labels is None else [place_of.setdefault(label, len(place_of)) for label in labels]
-    aside = _carved_places(classes, range(rows) if groups is None else groups, held_out, seed)
+    each = range(rows) if named is None else named
+    both = each if groups is None else groups if named is None else united(groups, named)
+    aside = _carved_places(classes, both, held_out, seed)
     if 2 * len(aside) < held_out:
-        aside = _carved_places(classes, range(rows), held_out, seed)
+        aside = _carved_places(classes, each, held_out, seed)
+    if 2 * len(aside) < held_out and named is not None:
+        aside = smallest_groups(classes, named, held_out)
     out = set(aside)
     rest = [i for i in range(rows) if i not in out]
     if train_rows is not None and train_rows < len(rest):
@@ -50,13 +55,17 @@ def put_aside(
     return rest, aside
 
 
-def carve(rows: Rows, count: int, seed: int, keys: Sequence[str] | None = None) -> tuple[Rows, Rows]:
+def carve(rows: Rows, count: int, seed: int, keys: Sequence[Hashable] | None = None) -> tuple[Rows, Rows]:
     """`count` rows taken out, stratified by label, whole groups at a time, by the rows' own keys or `keys`; and the rest.
 
     A class keeps at least one row on the side that stays. What the shares of the classes lack to whole rows goes to those that
     lack most (largest remainder), so that many small classes give `count` rows too.
     """
-    taken = _carved_places(rows.labels, rows.keys() if keys is None else keys, count, seed)
+    return parted(rows, _carved_places(rows.labels, rows.keys() if keys is None else keys, count, seed))
+
+
+def parted(rows: Rows, taken: Sequence[int]) -> tuple[Rows, Rows]:
+    """The rows at these places, and the others."""
     chosen = set(taken)
     return rows.take(taken), rows.take([i for i in range(len(rows)) if i not in chosen])
 
@@ -96,6 +105,23 @@ def _carved_places(labels: Sequence[Any], keys: Sequence[Hashable], count: int, 
     return sorted(taken)
 
 
+def smallest_groups(labels: Sequence[Any], keys: Sequence[Hashable], count: int) -> list[int]:
+    """Places of the rows of the smallest groups, of which each is larger than `_carved_places` takes, until they are `count`;
+    a class keeps at least one row, and half of all rows stay."""
+    groups: dict[Hashable, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        groups[key].append(i)
+    left = Counter(labels)
+    taken: list[int] = []
+    for members in sorted(groups.values(), key=len):
+        own = Counter(labels[i] for i in members)
+        stays = 2 * (len(taken) + len(members)) <= len(labels) and all(left[label] > n for label, n in own.items())
+        if stays and len(taken) < count:
+            taken += members
+            left -= own
+    return sorted(taken)
+
+
 def _quotas(sizes: Counter[Any], count: int, seed: int) -> Counter[Any]:
     """How many rows each class gives, of so many that it has; `count` in all where they can."""
     share = min(count / sizes.total(), 0.9)
@@ -117,7 +143,7 @@ def _quotas(sizes: Counter[Any], count: int, seed: int) -> Counter[Any]:
     return quotas
 
 
-def deal(rows: Rows, folds: int, seed: int, keys: Sequence[str] | None = None) -> list[int]:
+def deal(rows: Rows, folds: int, seed: int, keys: Sequence[Hashable] | None = None) -> list[int]:
     """The fold of each row, counted from 0: stratified by label, whole groups at a time, by the rows' own keys or `keys`.
 
     A group goes to the fold that has the fewest rows of its labels, and of several the one with the fewest rows in all.

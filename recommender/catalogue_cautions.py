@@ -20,10 +20,19 @@ CAUTIONS: dict[str, str] = {
     "these are remembered. Hold out rows that are really new.",
     "shared": "{share:share} of the rows share their question, or their first message or text, with others. They are kept "
     "on the same side of every split, or the score would be too good.",
+    "grouped": "The rows are of {groups:count} groups, each on one side of every split. Intervals draw whole groups.",
+    "ungrouped": "{rows:count} rows name no group: each stands alone.",
+    "ungrouped_one": "One row names no group: it stands alone.",
+    "group_overlap": "{share:share} of the held-out rows are of groups that are trained on, too: for new groups the score is too "
+    "good.",
+    "group": "{share:share} of the rows share their {column} with others. If the model will meet new ones, such rows must stay "
+    "together, or the score will be too good: --column group={column}.",
+    "group_seen": "{share:share} of the held-out rows share their {column} with training rows. If the model will meet new ones, "
+    "the score will be too good: hold out rows of others.",
     "overlap": "{share:share} of the held-out rows are also in the training data, punctuation aside. They are left out of "
     "training, or the score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
-    "leak_in_text": "A word in column {column} seems to give the label away: a model would learn that word alone.",
+    "leak_in_text": "The word {word} in column {column} seems to give the label away: a model would learn it alone.",
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these "
     "few dominate the training: check them, clip them, or learn their logarithm.",
     "rivals": "That {column} is the label is a guess: {others} could be it too (--label-column).",
@@ -40,6 +49,8 @@ CAUTIONS: dict[str, str] = {
     "text, or split the text into several files, such as chapters.",
     "small_held_out": "Scores on your {rows:count} held-out rows are accurate to about {points:num} points either way near 90%, "
     "and to {most:num} near 50%; smaller differences are noise.",
+    "small_held_out_groups": "Scores on your {rows:count} held-out rows are accurate to {points:num} points at best near 90%, "
+    "and to {most:num} near 50%: rows of one group may be alike.",
     "single_held_out": "A single held-out row says nothing about the result.",
     "imbalanced": "The largest class holds {share:share} of the rows: judged by macro-F1 and trained with class weights; "
     "choose the threshold on validation rows.",

@@ -36,6 +36,9 @@ def data_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Ca
 
 COUNTED = (
     ("shared", "shared_share", "share"),
+    ("grouped", "groups", "groups"),
+    ("ungrouped", "ungrouped_rows", "rows"),
+    ("group_overlap", "group_overlap_share", "share"),
     ("overlap", "overlap_share", "share"),
     ("left_out", "empty_rows", "rows"),
     ("unasked", "unasked_rows", "rows"),
@@ -96,11 +99,13 @@ def _about_contents(data: DataFacts) -> Iterator[Caution]:
     for suspicion in data.suspicious_columns:
         if suspicion.why == "leak":
             wording = "leak_in_text" if suspicion.column == data.text_column else None
-            yield caution("leak", wording=wording, column=suspicion.column)
+            yield caution("leak", wording=wording, column=suspicion.column, word=suspicion.word or "?")
         elif suspicion.why == "outliers" and suspicion.share is not None:
             yield caution("outliers", column=suspicion.column, share=suspicion.share)
         elif suspicion.why in ("ordered", "spoken"):
             yield caution(suspicion.why, column=suspicion.column)
+        elif suspicion.why in ("group", "group_seen"):
+            yield caution(suspicion.why, column=suspicion.column, share=suspicion.share)
     texts = [suspicion.column for suspicion in data.suspicious_columns if suspicion.why == "text"]
     if texts and data.text_column is not None:
         both = f"{texts[0]}+{data.text_column}"
@@ -121,7 +126,7 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
         return
     held_out = data.eval_rows if data.eval_rows is not None else split_of(data).held_out
     if 0 < held_out < 1_000 and rows_of(data) is not None and classes_of(data) != 1:
-        wording = "single_held_out" if held_out == 1 else None
+        wording = "single_held_out" if held_out == 1 else "small_held_out_groups" if data.groups else None
         points, most = (round(100 * 1.96 * math.sqrt(p * (1 - p) / held_out), 1) for p in (0.9, 0.5))
         yield caution("small_held_out", wording=wording, rows=held_out, points=points, most=most)
     counts = data.label_counts or ()

@@ -180,12 +180,15 @@ class Suspicion(Given):
     """A column that looks as if it should not be learned from."""
 
     column: str
-    why: Literal["id", "constant", "leak", "outliers", "rival", "text", "unread", "ordered", "spoken"]
+    why: Literal["id", "constant", "leak", "outliers", "rival", "text", "unread", "ordered", "spoken", "group", "group_seen"]
     """Different in every row, the same in every row, giving the label away, numbers to learn of which some lie far off; one that
     could as well be the label, or the text, or that is text beside a question and its answer; a label of numbers in order
-    (stars), or raw text that is written conversations."""
+    (stars), or raw text that is written conversations; one of users or documents whose rows a split may part, or a file of
+    held-out rows has parted."""
     share: Share | None = None
     """Of rows that show it."""
+    word: str | None = None
+    """The one within a text that gives the label away."""
 
 
 class DataFacts(Given):
@@ -245,6 +248,12 @@ class DataFacts(Given):
     shared_share: Share | None = None
     """Rows that share their prompt, their first message or one of two texts with another row and are kept on one side of a split
     with it; `None` where rows have no such part."""
+    groups: Count | None = None
+    """Of rows that belong together by the column that the person named (`columns["group"]`)."""
+    ungrouped_rows: Count | None = None
+    """Rows that hold nothing there: each is a group of its own."""
+    group_overlap_share: Share | None = None
+    """Held-out rows that have a group in common with the training rows, of a separate file of them."""
     unknown_share: Share | None = None
     """Tokens that stand for what the model's tokenizer has no piece for; `None` where it has pieces for everything."""
     language: str | None = None

@@ -58,7 +58,7 @@ def rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label-column", metavar="NAME", help=_("the column with the labels"))
     parser.add_argument(
         "--column", action="append", default=[], type=_column, metavar="ROLE=NAME", dest="columns",
-        help=_("the column for another role: prompt, completion, messages, source, tags, ...; repeatable"),
+        help=_("the column for another role: prompt, completion, messages, tags, ..., or group (rows kept together); repeatable"),
     )  # fmt: skip
     parser.add_argument("--drop-conflicts", action="store_true", help=_("leave out rows whose text also has another label"))
     parser.add_argument("--train-rows", type=int, metavar="N", help=_("a seeded sample of the training rows"))

@@ -29,6 +29,7 @@ SHARES = {
     "shared_share": marked(
         "{share} of the rows share their question, or their first message or text, with others; those are kept together"
     ),
+    "group_overlap_share": marked("{share} of the held-out rows are of groups that are trained on, too"),
     "conflict_share": OTHER_LABEL,
     "overlap_share": marked(
         "{share} of the held-out rows are also in the training data, punctuation aside; those are not trained on"
@@ -38,6 +39,14 @@ SHARES = {
 }
 """What is odd about a part of the rows or tokens, by the fact that says how large it is."""
 COUNTS = {
+    "groups": (
+        marked("the rows are of {n} group, which is kept on one side of every split"),
+        marked("the rows are of {n} groups, each kept on one side of every split"),
+    ),
+    "ungrouped_rows": (
+        marked("{n} row names no group: it stands alone"),
+        marked("{n} rows name no group: each stands alone"),
+    ),
     "empty_rows": (
         marked("{n} row has nothing to read, or nothing to learn, and is left out"),
         marked("{n} rows have nothing to read, or nothing to learn, and are left out"),
@@ -74,9 +83,13 @@ SUSPICIOUS = {
     "outliers": marked("{share} of the numbers in column {name} lie far from all others"),
     "ordered": marked("the labels in column {name} are ordered grades: --task regression uses their order"),
     "spoken": marked("column {name} holds conversations as plain text; as raw text their questions are learned too"),
+    "group": marked("{share} of the rows share their {name} with others: --column group={name} keeps those together"),
+    "group_seen": marked("{share} of the held-out rows share their {name} with training rows"),
     "leak": marked("column {name} gives the label away: a model would learn to read it instead of the text"),
     "leak_in_part": marked("column {name} gives the label away in {share} of the rows: a model would learn to read it instead"),
-    "leak_in_text": marked("a word in column {name} gives the label away in {share} of the rows: a model would learn that alone"),
+    "leak_in_text": marked(
+        "the word {word} in column {name} gives the label away in {share} of the rows: a model would learn it alone"
+    ),
 }
 TOLD_TOGETHER = {
     "text": marked("also hold text, and are not read (--text-column): {names}"),
@@ -121,7 +134,8 @@ def of_data(facts: "DataFacts") -> list[str]:
             partly = odd.why == "leak" and odd.share is not None and odd.share < 1
             inside = odd.why == "leak" and odd.column == facts.text_column
             words = SUSPICIOUS["leak_in_text" if inside else "leak_in_part" if partly else odd.why]
-            found.append(_(words).format(name=one_line(odd.column, 40), share=share(odd.share or 0.0)))
+            word = one_line(odd.word or "?", 40)
+            found.append(_(words).format(name=one_line(odd.column, 40), word=word, share=share(odd.share or 0.0)))
     for why, words in TOLD_TOGETHER.items():
         if names := [one_line(odd.column, 40) for odd in facts.suspicious_columns if odd.why == why]:
             found.append(_(words).format(names=", ".join(names)))

@@ -110,8 +110,9 @@ def tasks_to_pick() -> list[tuple[str, Content]]:
 
 
 def columns_to_pick(facts: "DataFacts") -> list[tuple[str, Content]]:
-    """The roles that columns play in these rows, with the column of each."""
-    return [(role, Content(f"{_(role)}: {one_line(name, 60)}")) for role, name in columns_of(facts).items()]
+    """The roles that columns play in these rows, with the column of each; and what a person may name that keeps rows together."""
+    roles = {**columns_of(facts), "group": (facts.columns or {}).get("group", _("none"))}
+    return [(role, Content(f"{_(role)}: {one_line(name, 60)}")) for role, name in roles.items()]
 
 
 def columns_for(role: str, data: "DataInspection") -> list[tuple[str, Content]]:
@@ -120,6 +121,8 @@ def columns_for(role: str, data: "DataInspection") -> list[tuple[str, Content]]:
     shown = [(name, Content(one_line(name, 60))) for name in columns]
     texts = [odd.column for odd in data.facts.suspicious_columns if odd.why == "text"]
     chosen = data.facts.text_column
+    if role == "group":
+        return [*shown, ("", Content(_("none")))]
     if role != "text" or chosen not in columns:
         return shown
     pairs = [sorted((other, chosen), key=columns.index) for other in texts if other in columns and JOINS not in other + chosen]

@@ -13,7 +13,7 @@ from engine.examples.turns import THOUGHT_END
 from engine.inspection import tokens
 from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, below, drawn, group_of, last_drawn
-from engine.inspection.layouts import Shape
+from engine.inspection.layouts import GROUP, Shape
 from engine.inspection.records import Record, stream
 from engine.rows import twin_of
 from engine.tables.source import Source, Told, nobody
@@ -66,6 +66,10 @@ class Counted:
     """Rows in which answers have none."""
     shared: tuple[Numbers, ...] = ()
     """Hashes of what rows may share that stay on one side of a split; of two texts, of both."""
+    named: Numbers | None = None
+    """Hashes of what a person named that rows share."""
+    ungrouped: int = 0
+    """Rows that share nothing of that, for they hold nothing there."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -128,6 +132,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.thinking += sum(row.thinks for row in batch.rows)
         counted.thinking_aloud += sum(THOUGHT_END in row.target for row in batch.rows)
         counted.thoughtless += sum(not row.thinks and THOUGHT_END not in row.target for row in batch.rows)
+        counted.ungrouped += sum(not isinstance(group, str) for group in batch.named or ())
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue
@@ -143,6 +148,7 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
                 _hashes([r.target for r in rows], size) if classifying else np.zeros(size, dtype=np.int64),
                 np.fromiter((len(r.text) + len(r.target) + len(r.other) + len(r.tools) for r in rows), np.int64, size),
                 np.fromiter(map(group_of, words), np.uint32, size),
+                np.fromiter(map(hash, batch.named or ()), np.int64),
                 *(_hashes(map(twin_of, side), size) for side in zip(*(r.shared for r in rows), strict=True)),
             )
         )
@@ -161,7 +167,9 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         )
     if parts:
         joined = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        counted.numbers, counted.keys, counted.twins, counted.targets, counted.characters, counted.groups, *shared = joined
+        counted.numbers, counted.keys, counted.twins, counted.targets, counted.characters, counted.groups, *more = joined
+        named, *shared = more
+        counted.named = named if GROUP in shape.columns else None
         counted.shared = tuple(shared)
     return counted
 

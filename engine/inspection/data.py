@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.inspection import cache, tokens
+from engine.inspection.belonging import seen_held_out
 from engine.inspection.classes import check_classes, check_tags
 from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, count, counted_rows, look, look_alike
 from engine.inspection.data_facts import facts_of
 from engine.inspection.later import shaped_and_counted
-from engine.inspection.layouts import Shape
+from engine.inspection.layouts import GROUP, Shape
 from engine.inspection.records import Record, stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import suspicions
@@ -28,6 +31,7 @@ from recommender.facts import CLASSIFYING, DataFacts
 PREVIEW_ROWS = 20
 HEAD_BYTES = 64 << 20
 """Of the rows that are looked at first: of whole books some thousand, not a gigabyte."""
+LEAST_GROUPS = 3
 COMPARING = "texts to compare"
 """The unit of progress while near-duplicates are looked for."""
 
@@ -100,6 +104,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     head, shape, counted = shaped_and_counted(source, head, named, request.get("task"), told)
     _refuse_empty(given.train, counted, shape)
+    _check_groups(given.train, counted, shape)
     _check_marks(source, counted, shape)
     known = set(counted.marks)
     held_out: Counted | None = None
@@ -124,12 +129,15 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     progress(len(looked.texts), len(looked.texts), COMPARING)  # of many that takes seconds
     shown = source if used is None else open_source(given.eval[used])
     compared = look_alike(shown, shape, counted, held_out) if held_out is not None else ([], 0)
+    odd = suspicions(head, shape, looked, named)
+    if used is not None:
+        odd = list(filter(None, (seen_held_out(one, head, shown) for one in odd)))
     facts = facts_of(shape, counted, held_out, looked, counter, compared=compared)
     facts |= {
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
         "classes": len(labels) or None,
-        "suspicious_columns": suspicions(head, shape, looked, named),
+        "suspicious_columns": odd,
         "format": source.format,
         "encoding": source.encoding,
         "separator": source.separator,
@@ -161,6 +169,19 @@ def _check_marks(source: Source, counted: Counted, shape: Shape) -> None:
         check_classes(source.where, shape.columns["label"], marks, first, numeric=counted.numeric, single=single)
     if shape.task == "token_classification":
         check_tags(source.where, shape.columns["tags"], marks, first)
+
+
+def _check_groups(name: str, counted: Counted, shape: Shape) -> None:
+    if counted.named is None:
+        return
+    column, groups = one_line(shape.columns[GROUP], 60), len(np.unique(counted.named))
+    another = "name another one with --column group=…."
+    if groups == len(counted):
+        raise InputError(f"{name}: no two rows share a value of column {column}, so there are no groups to keep whole; {another}")
+    if groups < LEAST_GROUPS:
+        held = f"{groups} value{'s'[groups == 1 :]}"
+        wanted = f"at least {LEAST_GROUPS} groups are needed, for training, validation and held-out rows"
+        raise InputError(f"{name}: column {column} holds {held} only; {wanted}; {another}")
 
 
 def _refuse_nothing_left(name: str, counted: Counted) -> None:
@@ -207,8 +228,9 @@ def _put_aside(
     labels = every.targets.tolist() if shape.task == "classification" else None
     seed = int(request.get("split_seed") or 0)
     train, held_out = put_aside(
-        len(every), request["eval_rows"], request.get("train_rows"), seed, labels=labels, groups=groups
-    )
+        len(every), request["eval_rows"], request.get("train_rows"), seed, labels=labels, groups=groups,
+        named=None if every.named is None else every.named.tolist(),
+    )  # fmt: skip
     known, aside = (count(source, shape, told, only=set(every.numbers[places].tolist())) for places in (train, held_out))
     known.dropped = every.dropped if request.get("train_rows") is None else 0
     return known, aside

@@ -84,6 +84,9 @@ def facts_of(
         "duplicate_share": (rows - len(counted.first_of_pair)) / rows,
         "near_duplicate_share": similar * different / rows,
         "shared_share": counted.together() / rows if counted.belongings is not None else None,
+        "groups": None if counted.named is None else len(np.unique(counted.named)),
+        "ungrouped_rows": counted.ungrouped or None,
+        "group_overlap_share": _known_groups(counted, held_out),
         "conflict_share": counted.contradicting() / rows if labelled else None,
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,
         "near_overlap_share": near_overlap,
@@ -98,6 +101,12 @@ def facts_of(
         "thoughtless_rows": counted.thoughtless or None if template is not None and template.wanted else None,
         "language": language_of(looked.texts),
     }
+
+
+def _known_groups(counted: Counted, held_out: Counted | None) -> float | None:
+    if held_out is None or counted.named is None or held_out.named is None:
+        return None
+    return float(np.isin(held_out.named, counted.named).mean())
 
 
 def _origin(shape: Shape, looked: Looked, counter: tokens.Counter) -> Literal["measured", "estimated", "assumed"]:

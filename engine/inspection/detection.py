@@ -5,10 +5,11 @@ from dataclasses import replace
 
 from engine.inspection import detect_labelled, detect_written
 from engine.inspection.columns import Column, check_names, describe, listed
-from engine.inspection.layouts import KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
+from engine.inspection.layouts import GROUP, KNOWN_ROLES, OPTIONAL, ROLES, TASKS, Shape
 from engine.inspection.misleading import refuse_measurements, refuse_nested_label
 from engine.inspection.other_jobs import refuse_other_jobs
 from engine.tables.table import Table
+from engine.text import one_line
 from recommender.errors import InputError
 from recommender.facts import Layout, Task
 
@@ -17,12 +18,26 @@ def detect(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     """The layout of the rows, from the first ones. What the person named is taken as it is.
 
     Raises:
-        InputError: nothing fits, or what was named does not exist.
+        InputError: nothing fits, or what was named does not exist, or is named for two things.
     """
     strange = next((role for role in named if role not in KNOWN_ROLES), None)
     if strange is not None:
         raise InputError(f"{strange}: columns have no such role; the roles are {', '.join(KNOWN_ROLES)}.")
     check_names(table, named)
+    shape = _found(table, {role: name for role, name in named.items() if role != GROUP}, task)
+    if GROUP not in named:
+        return shape
+    twice = next((role for role, name in shape.columns.items() if name == named[GROUP]), None)
+    if twice is not None:
+        both, flag = one_line(named[GROUP], 60), f"--{twice}-column" if twice in ("text", "label") else f"--column {twice}=…"
+        raise InputError(
+            f"{table.path}: column {both} is read as the {twice} and cannot be the group, too; name another one with {flag} or "
+            "--column group=…."
+        )
+    return replace(shape, columns=shape.columns | {GROUP: named[GROUP]})
+
+
+def _found(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     columns = describe(table)
     allowed = [layout for layout, tasks in TASKS.items() if task is None or task in tasks]
     if named:

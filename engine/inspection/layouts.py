@@ -41,11 +41,13 @@ OPTIONAL: dict[Layout, tuple[str, ...]] = {
     "text_label": ("text_pair",),
     "text_number": ("text_pair",),
 }
-MAY_LACK = ("input", "system", "history")
+GROUP = "group"
+"""The role, in any layout, of a column that a person names because rows of one of its values belong together."""
+MAY_LACK = ("input", "system", "history", GROUP)
 """Roles of columns that another file of such rows, a held-out one, need not have."""
 ONE_EACH = ("output", "completion", "target")
 """Roles of columns whose text may stand in a list of its own, as annotation tools write an answer."""
-KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values()) for role in roles))
+KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values(), (GROUP,)) for role in roles))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +20,9 @@ from engine.examples.turns import (
 )
 from engine.examples.written import fault_at, tools_of
 from engine.inspection.classes import holds_numbers
-from engine.inspection.layouts import MAY_LACK, ONE_EACH, Shape
+from engine.inspection.layouts import GROUP, MAY_LACK, ONE_EACH, Shape
 from engine.inspection.several import is_listed, split
-from engine.rows import labelled
+from engine.rows import labelled, named_groups
 from engine.tables.source import Source, Told, nobody
 from engine.tables.table import Table, as_text
 from engine.text import one_line
@@ -85,6 +85,8 @@ class Records:
     """Rows without a text, or without what is to be learned."""
     numeric: bool = False
     """Whether some classes are written as numbers, not as text."""
+    named: list[Hashable] | None = None
+    """What a person named that each row shares with others: `engine.rows.named_groups`."""
 
 
 def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | None" = None) -> Iterator[Records]:
@@ -104,7 +106,12 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     table = None
     for table in source.batches(told, only):
         lacking = [name for name in lacking if not table.holds(name)]
-        yield records(table.filled(columns), shape)
+        whole = table.filled(columns)
+        found = records(whole, shape)
+        if GROUP in shape.columns:
+            of_row = dict(zip(map(whole.number, range(whole.rows)), named_groups(whole, shape.columns[GROUP]), strict=True))
+            found.named = [of_row[number] for number in found.numbers]
+        yield found
     if table is not None:
         _check_there(table, lacking)
 

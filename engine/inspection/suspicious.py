@@ -4,9 +4,10 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
+from engine.inspection.belonging import belonging
 from engine.inspection.columns import LOOK_AT, Column, describe, is_called_id, label_score
 from engine.inspection.counting import Looked
-from engine.inspection.layouts import Shape
+from engine.inspection.layouts import GROUP, Shape
 from engine.inspection.misleading import with_commas
 from engine.inspection.usual import CONTEXTS
 from engine.tables.table import Table, as_text
@@ -158,8 +159,9 @@ def far_off(numbers: Sequence[str]) -> float | None:
     return far / len(values) if far else None
 
 
-def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
-    """Share of rows whose text holds a word or sign that gives their label away; `None` when that is not the case.
+def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> tuple[str, float] | None:
+    """A word or sign that gives the label of its rows away, of several the most frequent, and the share of rows that hold one;
+    `None` when that is not the case.
 
     Such a word stands in nearly all texts of one label and in hardly any other, as "positive" does where a template
     has written the label into the text.
@@ -174,26 +176,29 @@ def leak_in_text(texts: Sequence[str], marks: Sequence[str]) -> float | None:
         bags.append(bag)
         for word in bag:
             held[word][mark] += 1
-    telling = set()
+    telling: dict[str, int] = {}
     for word, counts in held.items():
         mark, n = counts.most_common(1)[0]
         others = len(bags) - labels[mark]  # where one label is on nearly all rows, so is every usual word
         pure = counts.total() - n <= (1 - LEAK_PURITY) * min(counts.total(), others)
         if pure and min(n, others) >= LEAST_TELLING and n >= LEAK_COVER * labels[mark]:
-            telling.add(word)
-    share = sum(not telling.isdisjoint(bag) for bag in bags) / len(bags)
-    return share if share >= LEAST_SHOWN else None
+            telling[word] = n
+    share = sum(not bag.isdisjoint(telling) for bag in bags) / len(bags)
+    return (max(telling, key=lambda word: (telling[word], word)), share) if share >= LEAST_SHOWN else None
 
 
 def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str]) -> list[Suspicion]:
     """All that is suspicious of rows of this shape; of columns in `named` the person has decided."""
-    roles = shape.columns
+    roles, named = shape.columns, {role: name for role, name in named.items() if role != GROUP}
     label = roles.get("label") if shape.task == "classification" else None
     read = [part for name in roles.values() for part in head.joined(name) or [name]]
     used = [name.partition(".")[0] for name in read] + read
     within = tuple(f"{name}." for name in roles.values())  # such as who speaks in an answer that is an object
     described = [c for c in describe(head) if not c.name.startswith(within)]
-    found = suspicious(head, described, used, label)
+    group = None if GROUP in roles else belonging(head, described, used, roles)
+    if group is not None:
+        used.append(group.column)
+    found = suspicious(head, described, used, label) + ([] if group is None else [group])
     if "text" not in named and "text_pair" not in roles and shape.layout in ("text_label", "text_labels", "text_number", "text"):
         found += other_texts(described, [*used, *(s.column for s in found)], roles["text"])
         found += titles(described, [*used, *(s.column for s in found)])
@@ -210,9 +215,9 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     if shape.layout == "text" and is_spoken(looked.texts):
         found.append(Suspicion(column=roles["text"], why="spoken"))
     if label is not None:
-        share = leak_in_text(looked.texts, looked.targets)
-        if share is not None:
-            found.append(Suspicion(column=roles["text"], why="leak", share=share))
+        leak = leak_in_text(looked.texts, looked.targets)
+        if leak is not None:
+            found.append(Suspicion(column=roles["text"], why="leak", word=leak[0], share=leak[1]))
     far = far_off(looked.targets) if shape.task == "regression" else None
     if far is not None:
         found.append(Suspicion(column=roles["label"], why="outliers", share=far))

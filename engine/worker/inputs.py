@@ -7,7 +7,7 @@ from typing import Any
 from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder, is_another
 from engine.refusals import check_task
-from engine.rows import Rows, Split
+from engine.rows import Rows, Split, numbered
 from engine.tables.files import fingerprint
 from engine.worker.arguments import check_supported
 from engine.worker.modeling import maybe_moved, model_folder
@@ -24,6 +24,9 @@ TORN = (
 SEEN = (
     "One training row shares its question, or its first message or text, with a held-out row, and goes on otherwise.",
     "{n:,} training rows share their question, or their first message or text, with held-out rows, and go on otherwise.",
+)
+GROUPS_SEEN = (
+    "Training rows of the same groups as held-out rows: {n:,}. They are learned, so scores may be better than of new ones."
 )
 USES = {"train": "training", "validation": "validation", "held_out": "held-out"}
 """What rows are for, in words."""
@@ -72,9 +75,11 @@ def encoded(task: Task, tokenizer: Any, parts: Split, tell: Narrator) -> tuple[d
     if not len(rows["train"]):
         raise InputError(f"{task.plan.data.train}: nothing is left to learn from.")
     validation, held_out = (_read(by_use[use], rows[use]) for use in ("validation", "held_out"))
-    if task.plan.task != "continued_pretraining":  # whose rows are cut into pieces
-        for use, scored in (("validation", validation), ("held_out", held_out)):
-            rows[use] = replace(rows[use], groups=scored.drawn_together())
+    for use, scored in (("validation", validation), ("held_out", held_out)):
+        together = scored.drawn_together()
+        if (pieces := rows[use].groups) is not None:  # of texts
+            together = numbered(pieces if together is None else [together[text] for text in pieces])
+        rows[use] = replace(rows[use], groups=together)
     return rows, replace(parts, train=parts.train.spent(), validation=validation, held_out=held_out)
 
 
@@ -93,6 +98,8 @@ def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int],
         tell.warn("torn", TORN)
     if counts.get("seen"):
         tell.warn("seen_held_out", seen_in_words(counts["seen"]))
+    if counts.get("groups_seen"):
+        tell.warn("groups_seen", GROUPS_SEEN.format(n=counts["groups_seen"]))
     for use, which in rows.items():
         told = in_words(use, which, task.plan.max_length)
         if told:

@@ -79,7 +79,7 @@ def write(
             + too_few(len(parts.held_out))
             + statements(kind, gains, scores)
             + ([forgetting.statement(forgotten)] if forgotten else [])
-            + kept_together(parts.counts),
+            + kept_together(parts.counts, len(set(parts.held_out.named or ()))),
             "memory": {
                 "predicted": expected.get("memory"),
                 "probed": probed(events),
@@ -108,8 +108,13 @@ def write(
     )
 
 
-def kept_together(counts: Mapping[str, int]) -> list[str]:
-    """What the split did with rows that share a question, in a sentence."""
+def kept_together(counts: Mapping[str, int], held_out: int = 0) -> list[str]:
+    """What the split did with rows that share a question, in a sentence; or with groups that a person named, of which so many are
+    held out."""
+    if counts.get("groups"):
+        apart = "" if counts.get("groups_seen") else ", none of them on two sides"
+        drawn = "intervals draw whole groups" if held_out >= LEAST_DRAWN else "too few to draw, so intervals draw their rows"
+        return [f"The rows are of {counts['groups']:,} groups{apart}; {held_out:,} are held out: {drawn}."]
     if not counts.get("together") or counts.get("torn") or counts.get("seen"):
         return []
     shared = f"{counts['together']:,} rows share their question, or their first message or text, with others"

@@ -1,5 +1,6 @@
 """The plans of a fair comparison, and of a pilot."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,15 @@ def test_every_fold_is_held_out_once_a_method() -> None:
 def test_what_cannot_be_compared_is_said(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         compared(*situation(), **fields)
+
+
+def test_more_folds_than_groups_are_refused() -> None:
+    advice, model, data, facts = situation(held_out=None)
+    grouped = dataclasses.replace(data, facts=data.facts.model_copy(update={"groups": 4, "columns": {"group": "hospital"}}))
+    with pytest.raises(InputError, match="--folds is 5, and the rows are of 4 groups"):
+        compared(advice, model, grouped, facts, folds=5)
+    plans = compared(advice, model, grouped, facts, folds=4)
+    assert {plan.data.columns["group"] for plan in plans.values() if plan.data.columns} == {"hospital"}
 
 
 def test_a_comparison_is_refused_for_what_a_run_is() -> None:

@@ -405,6 +405,8 @@ def test_of_rows_to_learn_from_the_fewest_that_change_the_verdict_are_told() -> 
         ({"unknown_share": 0.3}, "unknown_tokens"),
         ({"suspicious_columns": [{"column": "price", "why": "outliers", "share": 0.02}]}, "outliers"),
         ({"suspicious_columns": [{"column": "stars", "why": "ordered"}]}, "ordered"),
+        ({"suspicious_columns": [{"column": "user_id", "why": "group", "share": 0.9}]}, "group"),
+        ({"groups": 60, "eval_rows": 100}, "grouped"),
         ({"suspicious_columns": [{"column": "title", "why": "text"}], "text_column": "body"}, "other_texts"),
         ({"suspicious_columns": [{"column": "thought", "why": "unread"}]}, "unread_texts"),
         ({"suspicious_columns": [{"column": "team", "why": "rival"}], "label_column": "status"}, "rivals"),
@@ -490,6 +492,8 @@ def test_scores_on_few_rows_are_told_with_their_error(rows: int, points: float, 
     (said,) = [w for w in advise(gpu(12), BERT, IMDB | {"eval_rows": rows}).warnings if w.code == "small_held_out"]
     assert said.facts == {"rows": rows, "points": points, "most": most}
     assert f"about {points} points either way near 90%, and to {most} near 50%" in said.text
+    grouped = advise(gpu(12), BERT, IMDB | {"eval_rows": rows, "groups": 60}).warnings
+    assert any(f"{points} points at best" in w.text for w in grouped)
 
 
 def test_a_setting_is_explained_as_it_came_about() -> None:

@@ -75,14 +75,17 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
 
 
 @pytest.mark.usefixtures("known")
-async def test_two_columns_of_text_can_be_read_as_one(
+async def test_two_columns_of_text_can_be_read_as_one_and_one_be_named_whose_rows_stay_together(
     rows: Path, runs: Path, make_data: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str | None] = []
+    groups: list[str | None] = []
 
     def data(name: str, **options: Any) -> Any:
         asked.append(options["text_column"])
-        return make_data(suspicious_columns=[{"column": "id", "why": "text"}])
+        groups.append(options["columns"].get("group"))
+        roles = {"text": "text", "label": "label"} | ({"group": "id"} if groups[-1] else {})
+        return make_data(suspicious_columns=[{"column": "id", "why": "text"}], columns=roles)
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
     app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
@@ -95,6 +98,12 @@ async def test_two_columns_of_text_can_be_read_as_one(
         odd = make_data(suspicious_columns=[{"column": "n+m", "why": "text"}])
         columns = [name for name, _ in columns_for("text", dataclasses.replace(odd, columns=(*odd.columns, "n+m")))]
         assert columns == [*odd.columns, "n+m"], "of a name with the sign nobody knew which columns are meant"
+        await wait(pilot, lambda: ready(app))
+        for pick, named in (("home", odd.columns[0]), ("end", None)):  # the last one takes it back
+            await pilot.press("c", "end", "enter")
+            await wait(pilot, lambda: "group: which column?" in screen(app))
+            await pilot.press(pick, "enter")
+            await wait(pilot, lambda named=named: groups[-1] == named and ready(app))
 
 
 @pytest.mark.usefixtures("known")

@@ -70,7 +70,7 @@ def looked() -> DataInspection:
                     Truncation(length=1024, rows_cut=0, tokens_kept=60_000)),
         suspicious_columns=(Suspicion(column="id", why="id"), Suspicion(column="day", why="constant"),
                             Suspicion(column="folder", why="leak", share=0.97),
-                            Suspicion(column="text", why="leak", share=0.3)),
+                            Suspicion(column="text", why="leak", word="good", share=0.3)),
     )  # fmt: skip
     return DataInspection(
         facts=facts, preview=(("x" * 500, "label 1"),), columns=("text", "label", "id"), confidence=0.6, path="/data/rows.csv",
@@ -86,7 +86,8 @@ def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> 
                   "7% of the held-out rows differ only a little from a training row",
                   "column id is different in every row", "column day is the same in every row",
                   "column folder gives the label away in 97% of the rows",
-                  "a word in column text gives the label away in 30% of the rows", "task and columns are a guess"):  # fmt: skip
+                  "the word good in column text gives the label away in 30% of the rows",
+                  "task and columns are a guess"):  # fmt: skip
         assert words in said
     assert "128 tokens 200 20% 67%" in said
 

@@ -252,7 +252,7 @@ class DataStep(Step):
 
         def picked(name: str | None) -> None:
             if name is not None and self.known is not None:
-                self._columns = columns_of(self.known.facts) | {role: name}
+                self._columns = {r: n for r, n in (columns_of(self.known.facts) | {role: name}).items() if n}
                 self.look(final=True)
 
         self.app.push_screen(PickScreen(_("{role}: which column?").format(role=role), columns), picked)

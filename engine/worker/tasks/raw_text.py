@@ -1,6 +1,8 @@
 """Raw text: every token is learned."""
 
+from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from engine.rows import Rows
@@ -27,20 +29,26 @@ class RawText(Writing):
     own_usage = RAW
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
-        """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost."""
+        """One stream of all texts, each ended by the end token, in pieces of `max_length`: nothing is lost. `groups` are the
+        places of the texts in which the pieces have their middle."""
         self.prepare_tokenizer(tokenizer)
         most, end = self.plan.max_length, tokenizer.eos_token_id
         pieces = TokenRows()
         stream: list[int] = []
+        lengths: list[int] = []
         for text in reported(rows.items or (), progress):
             ids = tokenizer(text, truncation=False, return_attention_mask=False, return_token_type_ids=False)["input_ids"]
-            stream += ids if end is None or ids[-1:] == [end] else [*ids, end]
+            ids = ids if end is None or ids[-1:] == [end] else [*ids, end]
+            stream += ids
+            lengths.append(len(ids))
             whole = len(stream) // most * most
             pieces.extend(stream[j : j + most] for j in range(0, whole, most))
             del stream[:whole]
         if len(stream) > 1:  # one token alone has nothing before it that could predict it
             pieces.append(stream)
-        return Encoded(pieces, pieces, [0] * len(pieces))  # everything is learned: nothing is held twice
+        ends = list(accumulate(lengths))
+        texts = [bisect_right(ends, i * most + len(piece) // 2) for i, piece in enumerate(pieces)]
+        return Encoded(pieces, pieces, [0] * len(pieces), groups=texts)  # everything is learned: nothing is held twice
 
     def prompts(self, tokenizer: Any, rows: Rows, most: int) -> Iterator[Prompt]:
         """Beginnings of at most `most` tokens, to be gone on from."""

@@ -1,6 +1,7 @@
 """Conversations, instructions and texts in files: which messages they become, what is learned of them, what is left out."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +209,22 @@ def test_raw_text_is_cut_into_pieces_and_nothing_is_lost(tiny_chat: Path, tmp_pa
     assert encoded.targets == encoded.input_ids
     short = RawText(plan_of(tiny_chat, task="continued_pretraining", max_length=len(together) - 1), [], 0)
     assert len(short.encode(tokenizer, rows)) == 1, "a token alone has nothing before it that could predict it"
+
+
+def test_pieces_of_one_document_are_drawn_together(tiny_chat: Path, tmp_path: Path) -> None:
+    """By the document in which their middle lies: intervals took the pieces of a book for as many books."""
+    texts = [f"Book {i} goes on and on, and on, and then some more, until it ends." for i in range(6)]
+    rows = read(tmp_path, [{"text": t} for t in texts], "text", {"text": "text"}, "continued_pretraining")
+    tokenizer, tell = load_tokenizer(str(tiny_chat)), Narrator(EventWriter(tmp_path / "events.jsonl"))
+    task = RawText(plan_of(tiny_chat, task="continued_pretraining", max_length=8), [], 0)
+    found, _ = inputs.encoded(task, tokenizer, Split(rows, rows, rows, []), tell)
+    pieces = list(zip(found["held_out"].groups or (), map(tokenizer.decode, found["held_out"].input_ids), strict=True))
+    assert {group for group, _ in pieces} == set(range(6)) == set(found["validation"].groups or ())
+    assert len(pieces) > 12
+    assert all(f"Book {group}" in said for group, said in pieces if "Book" in said and said.index("Book") < len(said) // 3)
+    shelves = replace(rows, named=[*"aabbcc"])
+    found, _ = inputs.encoded(task, tokenizer, Split(rows, rows, shelves.take([0, 2, 4]), []), tell)
+    assert found["held_out"].groups is None, "three tell nothing of others"
 
 
 def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_chat: Path, tmp_path: Path) -> None:

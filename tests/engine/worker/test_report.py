@@ -107,3 +107,10 @@ def test_questions_that_a_brought_held_out_file_asks_too_are_told(seen: int, beg
     tell_losses(task, {}, counts, tell)
     assert [text.startswith(began or "") for text in told] == [True] * (began is not None)
     assert len(kept_together(counts)) == (began is None)
+    told.clear()
+    tell_losses(task, {}, {"groups": 60, "groups_seen": seen}, tell)
+    assert [text.split(".")[0] for text in told] == [f"Training rows of the same groups as held-out rows: {seen}"] * (seen > 0)
+    (said,) = kept_together({"groups": 60, "groups_seen": seen}, held_out=9)
+    assert ("none of them on two sides" in said) is (seen == 0)
+    assert "9 are held out: intervals draw whole groups" in said
+    assert "too few to draw" in kept_together({"groups": 20}, held_out=4)[0]
