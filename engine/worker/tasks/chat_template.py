@@ -78,8 +78,11 @@ def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool)
     failed: Exception | None = None
     found: list[str] = []
     calling = [m for m in messages if m.get("tool_calls")]
+    takes = [messages, numbered(messages)] if calling else [messages]
+    if not any(call.get("id") for m in calling for call in m["tool_calls"] if isinstance(call, dict)):
+        takes.reverse()  # whoever serves the model gives calls ids
     for parsed in (True, False) if calling else (True,):
-        for known in (messages, numbered(messages)) if calling else (messages,):
+        for known in takes:
             try:
                 given = as_known(known, parsed=parsed)
                 found.append(str(tokenizer.apply_chat_template(given, tools=tools, tokenize=False, add_generation_prompt=ask)))
@@ -92,20 +95,21 @@ def _rendered(tokenizer: Any, messages: Sequence[Any], tools: Any, *, ask: bool)
 
 
 def numbered(messages: Sequence[Any]) -> list[Any]:
-    """The messages with ids of calls as Mistral's templates want them, nine signs: OpenAI's are longer, ShareGPT's rows have
-    none."""
-    ids: dict[str, str] = {}
-    waiting: list[str] = []
+    """The messages with ids of calls as Mistral's templates want them, nine signs (OpenAI's are longer, ShareGPT's rows have
+    none), and what tools answer with the name of the tool, as Gemma 4's and Qwen 1.5's want it."""
+    ids: dict[str, tuple[str, str]] = {}
+    waiting: list[tuple[str, str]] = []
     given, made = [], count()
     for message in messages:
         other: dict[str, Any] = {}
         if calls := message.get("tool_calls"):
-            waiting = [f"{next(made):09d}" for _ in calls]
-            ids |= {str(call.get("id") or new): new for call, new in zip(calls, waiting, strict=True)}
-            other = {"tool_calls": [call | {"id": new} for call, new in zip(calls, waiting, strict=True)]}
+            waiting = [(f"{next(made):09d}", name_of(call)) for call in calls]
+            ids |= {str(call.get("id") or new[0]): new for call, new in zip(calls, waiting, strict=True)}
+            other = {"tool_calls": [call | {"id": new} for call, (new, _) in zip(calls, waiting, strict=True)]}
         elif message["role"] == "tool":
-            following = waiting.pop(0) if waiting else ""
-            other = {"tool_call_id": ids.get(str(message.get("tool_call_id")), following)}
+            following = waiting.pop(0) if waiting else ("", "")
+            answered, name = ids.get(str(message.get("tool_call_id")), following)
+            other = {"tool_call_id": answered, "name": message.get("name") or name}
         given.append(message | other)
     return given
 

@@ -397,10 +397,14 @@ def test_of_several_calls_at_once_those_left_out_are_told_or_the_row_that_is_ref
 
 
 def test_ids_of_calls_that_a_template_refuses_are_numbered(tiny_chat: Path) -> None:
-    """Mistral's want nine signs; OpenAI's have more, and rows of ShareGPT none."""
+    """Mistral's want nine signs; OpenAI's have more, and rows of ShareGPT none, nor the name of what answers (Gemma 4)."""
     wants = "{% if id | length != 9 %}{{ raise_exception('ids have nine signs') }}{% endif %}{{ id }}"
     call = "{% for c in message.get('tool_calls') or [] %}{{ c.function.name }}{% set id = c.id or '' %}" + wants + "{% endfor %}"
-    result = "{% if message['role'] == 'tool' %}{% set id = message.get('tool_call_id', '') %}" + wants + "{% endif %}"
+    result = (
+        "{% if message['role'] == 'tool' %}{% set id = message.get('tool_call_id', '') %}"
+        + wants
+        + "{{ message.name }}{% endif %}"
+    )
     tokenizer = writing_calls(tiny_chat, call + result)
     called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
     ids = ["call_Qd4Wb7zT", "call_Aa"]
@@ -410,8 +414,9 @@ def test_ids_of_calls_that_a_template_refuses_are_numbered(tiny_chat: Path) -> N
         turns: list[dict[str, Any]] = [TALK[1], {"role": "assistant", "content": "", "tool_calls": named}, *results, TALK[2]]
         row = conversation.rendered(tokenizer, item(turns), "x")
         assert shown(tokenizer, row)[0] == "weather000000000weather000000001<|im_end|>"
-        answered = [part[:9] for part in tokenizer_text(tokenizer, row).split("18 C")[1:]]
-        assert answered == ["000000000", "000000001"][:: -1 if first == ids[1] else 1]
+        answered = tokenizer_text(tokenizer, row).split("18 C")[1:]
+        order = ["000000000weather", "000000001weather"][:: -1 if first == ids[1] else 1]
+        assert [part[:16] for part in answered] == order
     assert named == [called, called]
 
 
