@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from engine.prediction.stream import Event, Segment
 
 SHALLOW = (4, 5)
@@ -69,10 +71,13 @@ def extended(less: list[Segment], more: list[Segment], layers: int) -> list[Segm
         raise Unlike("phases")
     sizes = [_sizes(segments) for segments in (less, more)]
     cuts = []
+    seen: dict[Any, list[_Region] | None] = {}
     for s, (a, b) in enumerate(zip(less, more, strict=True)):
-        shorter, longer = ([_token(e, known) for e in events.events] for events, known in zip((a, b), sizes, strict=True))
-        found = _Search(shorter, longer, backwards=_backwards(a)).regions()
-        if found is None:
+        shorter, longer = (tuple(_token(e, known) for e in x.events) for x, known in zip((a, b), sizes, strict=True))
+        alike = shorter, longer, _backwards(a)  # a second step does what the first one did
+        if alike not in seen:
+            seen[alike] = _Search(shorter, longer, backwards=_backwards(a)).regions()
+        if (found := seen[alike]) is None:
             raise Unlike(f"in {a.phase}")
         cuts.append(_Cut(s, found))
     return _Extension(less, more, cuts, layers).segments()
@@ -93,17 +98,17 @@ def _token(event: Event, sizes: dict[int, int]) -> _Token:
     return _Token((event.name, event.size < 0), sizes[event.number])
 
 
-MOST_REGIONS = 6
-MOST_TRIED = 100_000
+MOST_REGIONS = 10
+MOST_TRIED = 150_000
+"""Lengths of a layer's part, in all places together, after which a trace at full depth is quicker than looking on."""
+Codes = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def _begins(first: int, end: int, length: int, backwards: bool) -> range:
-    """Where a layer's repetition may begin that was noticed at `end`: anywhere in a layer.
-
-    Forward as early, backward as late as may be, so that both find the same layers.
-    """
-    latest, earliest = end - 2 * length, max(end - 3 * length + 1, first)
-    return range(latest, earliest - 1, -1) if backwards else range(earliest, latest + 1)
+def _coded(less: Sequence[Any], more: Sequence[Any]) -> tuple[Codes, Codes]:
+    """A number for each, the same for what is alike."""
+    codes: dict[Any, int] = {}
+    first, second = (np.array([codes.setdefault(t, len(codes)) for t in tokens], dtype=np.int64) for tokens in (less, more))
+    return first, second
 
 
 def _backwards(segment: Segment) -> bool:
@@ -114,11 +119,14 @@ def _backwards(segment: Segment) -> bool:
 class _Search:
     """Which parts of the shorter list have to be repeated to make the longer one."""
 
-    def __init__(self, less: list[_Token], more: list[_Token], *, backwards: bool) -> None:
-        self._whole, self._backwards = (less, more), backwards
-        self._less: Sequence[Any] = ()
-        self._more: Sequence[Any] = ()
+    def __init__(self, less: Sequence[_Token], more: Sequence[_Token], *, backwards: bool) -> None:
+        self._whole = _coded(less, more)
+        self._what = _coded([t.what for t in less], [t.what for t in more])
+        self._backwards = backwards
+        self._repeated: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
+        self._less, self._more = self._what
         self._left = 0
+        self._failed: set[tuple[int, int, int]] = set()
 
     def regions(self) -> list[_Region] | None:
         """The fewest regions that do it.
@@ -126,9 +134,9 @@ class _Search:
         First by what happens: sizes may grow with the depth. Where that does not tell where one region ends and the next begins,
         as among adapters that are all made alike, by sizes as well.
         """
-        for views in (tuple([t.what for t in tokens] for tokens in self._whole), self._whole):
-            self._less, self._more = views
-            self._left = MOST_TRIED
+        for less, more in (self._what, self._whole):
+            self._less, self._more, self._left = less, more, MOST_TRIED
+            self._failed.clear()
             for most in range(MOST_REGIONS + 1):
                 found = self._from(0, 0, most)
                 if found is not None:
@@ -137,26 +145,42 @@ class _Search:
 
     def _from(self, i: int, j: int, most: int) -> list[_Region] | None:
         """Regions from position i of the one and j of the other on, at most so many."""
-        less, more, tokens = self._less, self._more, self._whole[1]
-        same, longest = 0, min(len(less) - i, len(more) - j)
-        while same < longest and less[i + same] == more[j + same]:
-            same += 1
-        lacking = (len(more) - j) - (len(less) - i)
+        if (i, j, most) in self._failed:
+            return None
+        less, more = self._less[i:], self._more[j:]
+        longest, lacking = min(len(less), len(more)), len(more) - len(less)
+        differs = less[:longest] != more[:longest]
+        same = int(differs.argmax()) if differs.any() else longest
         if lacking == 0 and same == longest:
             return []
         if lacking <= 0 or most == 0:
             return None
         for length in range(1, lacking + 1) if most > 1 else (lacking,):
-            for begin in _begins(j, j + same, length, self._backwards):
-                self._left -= 1
-                if self._left < 0:  # nothing that repeats: a trace at full depth is quicker than looking on
-                    return None
-                if tokens[begin : begin + 2 * length] != tokens[begin + length : begin + 3 * length]:
-                    continue
+            self._left -= 1
+            if self._left < 0:
+                return None
+            for begin in self._begins(j, j + same, length):
                 rest = self._from(i + (begin - j) + 2 * length, begin + 3 * length, most - 1)
                 if rest is not None:
                     return [_Region(begin, length), *rest]
+        self._failed.add((i, j, most))
         return None
+
+    def _begins(self, first: int, end: int, length: int) -> list[int]:
+        """Where a layer's repetition may begin that was noticed at `end`: anywhere in a layer, if three times the same happens.
+
+        Forward as early, backward as late as may be, so that both find the same layers.
+        """
+        if length not in self._repeated:
+            tokens = self._whole[1]
+            unlike = np.cumsum(np.concatenate([[0], tokens[:-length] != tokens[length:]]))
+            places = max(len(tokens) - 3 * length + 1, 0)
+            self._repeated[length] = unlike[2 * length : 2 * length + places] == unlike[:places]
+        earliest, latest = max(end - 3 * length + 1, first), end - 2 * length
+        if latest < earliest:
+            return []
+        found: list[int] = (earliest + np.flatnonzero(self._repeated[length][earliest : latest + 1])).tolist()
+        return found[::-1] if self._backwards else found
 
 
 class _Extension:

@@ -110,6 +110,8 @@ def at_depth(config: Any, layers: int) -> Any:
     return config
 
 
+TWO_HALVES = {"t5", "mt5", "bart", "mbart", "pegasus", "marian", "m2m_100", "blenderbot", "blenderbot-small", "plbart", "mvp"}
+"""Encoder-decoders whose halves have layers of one kind each."""
 ATTENDING = {"full_attention", "sliding_attention"}
 """Kinds of layers that differ only in what lies outside of a window."""
 
@@ -123,7 +125,13 @@ def extendable(config: Any, length: int, *, windows_alike: bool = False) -> bool
         kinds = set()
     uneven = ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes")
     sparse = any(getattr(text, name, None) for name in uneven)
-    return len(kinds) <= 1 and not sparse and not getattr(config, "is_encoder_decoder", False)
+    return len(kinds) <= 1 and not sparse and (not getattr(config, "is_encoder_decoder", False) or _halves_alike(config))
+
+
+def _halves_alike(config: Any) -> bool:
+    """Whether both halves of an encoder-decoder are as deep, so that each grows by a layer at the next depth."""
+    depths = {getattr(config, name, depth_of(config)) for name in ("num_decoder_layers", "decoder_layers", "encoder_layers")}
+    return config.model_type in TWO_HALVES and len(depths) == 1
 
 
 def only_eager(config: Any) -> bool:
