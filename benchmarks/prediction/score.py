@@ -16,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 from engine.installed import own_code
+from engine.worker.tracing.again import Again
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, estimate
 from engine.worker.tracing.live import Live
 from recommender.errors import LoracleError
@@ -87,6 +88,7 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
     with (
         mock.patch.object(varlen, "varlen_attn", older if before else usual),
         mock.patch.object(Live, "_sums_gradients", unwatched),
+        mock.patch.object(Again, "write", return_value=False),  # so that steps differ
         mock.patch.object(token_loss, "_chunk_of", chunk),
         mock.patch.object(first_token, "possible", return_value=False),
         mock.patch.object(modeling, "with_adapters", prepared),

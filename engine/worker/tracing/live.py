@@ -73,7 +73,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         _alone()  # asked before anything is counted
         self.recorded = Recorded(phases=[("load", 0)])
         self._temporary = temporary
-        self._padded, self._calls = padded, calls
+        self._padded, self.calls = padded, calls
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
         self._of_numbers: set[int] = set()
@@ -103,6 +103,17 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         """The storage of a tensor, by its number; `None` when it is not counted."""
         return self._number.get(tensor.untyped_storage()._cdata)
 
+    def stands_for(self, tensor: torch.Tensor, number: int) -> None:
+        """The tensor's storage is that of the number: when it goes, that is written down."""
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+
+        def gone(_: Any) -> None:
+            del self._alive[key], self._number[key]
+            self.recorded.go(number)
+
+        self._alive[key], self._number[key] = weakref.ref(storage, gone), number
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         with torch._C.DisableTorchFunction():  # in a backward pass each look at a tensor would be a call of `pretend.Device`
             return self._counted(func, args, kwargs or {})
@@ -118,16 +129,19 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         recorded = self.recorded
         position = len(recorded.names)
         given = _tensors(args)
-        written = 0
+        written, known = 0, len(recorded.sizes)
         for tensor in _tensors(out):
             if tensor.is_meta:
                 written += self._made(tensor, position)
         for tensor in given:  # a factory for a tensor that was made outside: a buffer, a mask from the host
             if tensor.is_meta:
                 self._made(tensor, position)
+        if known < len(recorded.sizes):
+            numbers = (self.number_of(tensor) for tensor in given)
+            recorded.met.update(n for n in numbers if n is not None and n >= known)
         self._tells_of_numbers(given, out)
-        if self._calls is not None:
-            self._calls.note(recorded.phases[-1][0], func, args, kwargs)
+        if self.calls is not None:
+            self.calls.note(recorded.phases[-1][0], func, args, kwargs)
         blocks = self._temporary(func, args, kwargs, out)
         if blocks:
             recorded.temporaries[position] = blocks
@@ -190,14 +204,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
             return 0
         recorded, size = self.recorded, int(storage.nbytes())
         number = len(recorded.sizes)
-
-        def gone(_: Any, key: int = key, number: int = number) -> None:
-            del self._alive[key], self._number[key]
-            recorded.ends[number] = len(recorded.names)
-            recorded.events.append(-(number + 1))
-            recorded.event_positions.append(len(recorded.names))
-
-        self._alive[key], self._number[key] = weakref.ref(storage, gone), number
+        self.stands_for(tensor, number)
         recorded.begins.append(position)
         recorded.sizes.append(size)
         recorded.shapes.append(tuple(tensor.shape))

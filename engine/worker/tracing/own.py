@@ -14,6 +14,7 @@ from engine.worker.inner import body_of, inner_of
 from engine.worker.precision import autocast
 from engine.worker.tasks.registry import task_of
 from engine.worker.tracing import unproved
+from engine.worker.tracing.again import Again
 from engine.worker.tracing.four_bit import quantise
 from engine.worker.tracing.live import Marks
 from engine.worker.tracing.made_rows import made_batch
@@ -94,6 +95,7 @@ class OwnLoop:
         self._batch = made_batch(plan.task, head, lengths, labels, learned, read=read, alike=alike, longest=longest)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
         self.optimizer = _optimizer(self.model, self.trained, plan)
+        self._again = Again(live, self.trained)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
         self._which: str | None = None
@@ -128,7 +130,8 @@ class OwnLoop:
             args=SimpleNamespace(device=torch.device(self._device), n_gpu=1),
             accelerator=SimpleNamespace(backward=self._backward, scaler=None),
         )
-        with self._rows:
+        kept: dict[str, Any] = {name: self._again.kept(getattr(grouped, name)) for name in ("layout", "band")}
+        with self._rows, mock.patch.multiple(grouped, **kept):
             self._steps(trainer)
 
     def _steps(self, trainer: Any) -> None:
@@ -140,7 +143,7 @@ class OwnLoop:
             self._update()
         for turn in range(self._count):
             prefix = "" if turn == self._count - 1 else "first "
-            for _piece in range(self._pieces):
+            for _piece in range(0 if turn and self._again.write() else self._pieces):
                 self._prefix = prefix
                 self._live.phase(f"{prefix}forward")
                 if not self._kept:
@@ -148,7 +151,9 @@ class OwnLoop:
                 self._which = prefix
                 LogicalBatchTrainer._micro_step(trainer, self.model, self._batch, everything, weight)
             self._live.phase(f"{prefix}optimizer")
+            self._again.passed()
             self._update()
+            self._again.let_go()
         self._live.phase("evaluation")
         self._which = None
         self.model.eval()

@@ -12,6 +12,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
 from engine.worker.tracing import liger, older
+from engine.worker.tracing.again import Again
 from engine.worker.tracing.chunked_nll import NARROW, chunked_nll, tiled_nll
 from engine.worker.tracing.four_bit import AT_ONCE, multiplying, quantise
 from engine.worker.tracing.kernels import Card
@@ -131,9 +132,10 @@ class PlainLoop:
     def _steps(self) -> None:
         held: Any = None
         loss: Any = None  # holds what was made to require a gradient, and its gradient, when its graph is gone
+        again = Again(self._live, self.trained)
         for turn in range(STEPS):
             which = "" if turn == STEPS - 1 else "first "
-            for piece in range(self._step.pieces):
+            for piece in range(0 if turn and again.write() else self._step.pieces):
                 first = not turn and not piece
                 if not self._step.outputs_rebound:
                     held = loss = None
@@ -153,6 +155,7 @@ class PlainLoop:
                         self._kept.append(workspace(self._live, self._workspace, f"{which}backward"))
                     torch.autograd.backward([loss])
             self._live.phase(f"{which}optimizer")
+            again.passed()
             if self.optimizer is not None:
                 self.optimizer.step()
             for p in self.trained:
@@ -162,6 +165,7 @@ class PlainLoop:
                     p.grad.zero_()
             if not self._step.outputs_rebound:
                 held = loss = None
+                again.let_go()
         del held, loss
         self._live.phase("evaluation")
         self.model.eval()

@@ -11,6 +11,8 @@ import numpy as np
 from engine.prediction.stream import OF_KERNEL, Event, Segment
 
 Numbers = np.ndarray[Any, np.dtype[np.int64]]
+Place = tuple[int, int]
+"""How many operations and how many events came before."""
 
 
 @dataclass(slots=True)
@@ -26,6 +28,8 @@ class Recorded:
     sizes: list[int] = field(default_factory=list)
     """Of each storage, bytes."""
     shapes: list[tuple[int, ...]] = field(default_factory=list)
+    met: set[int] = field(default_factory=set)
+    """Storages that were there before: the operation that "made" them was the first to read them."""
     events: list[int] = field(default_factory=list)
     """In order: storage + 1 where one is made, -(storage + 1) where one goes; 0 is a mark."""
     marks: dict[int, str] = field(default_factory=dict)
@@ -45,6 +49,52 @@ class Recorded:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def stays(self, storage: int) -> bool:
+        """Whether it is one that was there before, and still is."""
+        return storage in self.met and storage not in self.ends
+
+    def go(self, storage: int) -> None:
+        """Write down that a storage goes now."""
+        self.ends[storage] = len(self.names)
+        self.events.append(-(storage + 1))
+        self.event_positions.append(len(self.names))
+
+    def repeat(self, begin: Place, end: Place, once: list[tuple[Place, Place]], known: dict[int, int]) -> dict[int, int]:
+        """Write down once more what was from the one place to the other, without what was done `once`; which storages stand for
+        those of then, by their numbers. `known` are such storages that were made earlier."""
+        numbers, shift = dict[int, int](), [0]
+        for i in range(begin[0], end[0]):
+            left_out = any(a[0] <= i < b[0] for a, b in once)
+            shift.append(shift[-1] + (not left_out))
+            if left_out:
+                continue
+            if i in self.temporaries:
+                self.temporaries[len(self.names)] = self.temporaries[i]
+            self.names.append(self.names[i])
+            self.flops.append(self.flops[i])
+            self.narrow.append(self.narrow[i])
+            self.traffic.append(self.traffic[i])
+        base = len(self.names) - shift[-1]
+        for place in range(begin[1], end[1]):
+            event, position = self.events[place], base + shift[self.event_positions[place] - begin[0]]
+            if self.stays(event - 1) or any(a[1] <= place < b[1] for a, b in once):
+                continue
+            if event > 0:
+                number = numbers[event - 1] = len(self.sizes)
+                self.begins.append(position)
+                self.sizes.append(self.sizes[event - 1])
+                self.shapes.append(self.shapes[event - 1])
+                event = number + 1
+            elif event < 0:
+                storage = numbers[-event - 1] if -event - 1 in numbers else known[-event - 1]
+                self.ends[storage] = position
+                event = -(storage + 1)
+            elif place in self.marks:
+                self.marks[len(self.events)] = self.marks[place]
+            self.events.append(event)
+            self.event_positions.append(position)
+        return numbers
 
     def live(self, *, granule: int = 1, chosen: Numbers | None = None) -> Numbers:
         """Bytes alive during each operation, with sizes rounded up to `granule`; of the storages `chosen` only, by a mask.

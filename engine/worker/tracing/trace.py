@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from engine.needless import uncollected
 from engine.prediction.stream import Segment
 from engine.worker.tracing.kernels import Card, temporaries_on
 from engine.worker.tracing.live import Live, Marks
@@ -44,7 +45,7 @@ def trace(
 ) -> Traced:
     """Build a loop and run it on the meta device, which stands for `card`; `calls` is told of every operation."""
     live = Live(temporaries_on(card), padded=padded, calls=calls)
-    with quiet(), pretending(card, attention), live:
+    with quiet(), uncollected(), pretending(card, attention), live:
         loop = build(live)
         loop.run()
     adapters = {live.number_of(p) for name, p in loop.model.named_parameters() if "lora_" in name}
