@@ -88,7 +88,7 @@ def why(recommendation: "Recommendation", *, warned: bool) -> Table:
     count = 0 if warned else len(recommendation.warnings)
     follow = plural("   ! {n} thing worth knowing, below", "   ! {n} things worth knowing, below", count).format(n=count)
     heading = Text(_("Instead") if recommendation.instead else _("Why"), "bold")
-    table = list_of("")
+    table = hanging_list()
     table.add_row("", heading.append(follow, "not bold") if count else heading)
     for text in recommendation.instead:
         table.add_row(Text(sign("→")), Text(one_line(text, 400)))
@@ -109,7 +109,7 @@ def own_settings(cautions: "Iterable[Caution]") -> Content:
 
 def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
     """Warnings, what would change the verdict, and how the chosen method computes."""
-    table = list_of("")
+    table = hanging_list()
     if recommendation.warnings:
         _list(table, _("Worth knowing"), "!", cautions(recommendation.warnings))
     if recommendation.would_change:
@@ -120,7 +120,7 @@ def more(recommendation: "Recommendation", computing: Iterable[str]) -> Table:
 
 def chain(steps: "Iterable[Step]") -> Table:
     """The whole decision, step by step, with points and sources."""
-    table = list_of("")
+    table = hanging_list()
     stage = ""
     for step in steps:
         if step.stage != stage:
@@ -133,13 +133,11 @@ def chain(steps: "Iterable[Step]") -> Table:
     return table
 
 
-def list_of(heading: str) -> Table:
-    """A headed list in two columns, so that long sentences hang from their number."""
+def hanging_list() -> Table:
+    """A list in two columns, so that long sentences hang from their number."""
     table = Table.grid(padding=(0, 1, 0, 0))
     table.add_column(width=2, justify="right")
     table.add_column(overflow="fold", ratio=1)
-    if heading:
-        table.add_row("", Text(heading, "bold"))
     return table
 
 

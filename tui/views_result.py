@@ -13,7 +13,7 @@ from tui import judged
 from tui.cells import flush_right, padded
 from tui.error_words import in_words
 from tui.i18n import _, plural
-from tui.views_advice import list_of
+from tui.views_advice import hanging_list
 from tui.views_candidate import NAMES
 from tui.words import against_advice, amount, computing_words, duration, metric, number, real, short_name, sign, size
 
@@ -111,7 +111,7 @@ def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Co
 
 def statements(report: dict[str, Any]) -> Table:
     """What the report says in sentences, and its warnings."""
-    table = list_of("")
+    table = hanging_list()
     lines = {str(t): "!" for name in ("left_out", "warnings") for t in report.get(name) or []}
     lines |= {against_advice(str(t)): "!" for t in report.get("overrides") or []}
     for text, mark in [*((str(t), sign("·")) for t in report.get("statements") or []), *lines.items()]:
@@ -121,7 +121,7 @@ def statements(report: dict[str, Any]) -> Table:
 
 def of_group(report: dict[str, Any]) -> Table:
     """What came of the pilot or comparison that the run belongs to, from that one's report."""
-    table = list_of("")
+    table = hanging_list()
     name, winner = one_line(report.get("name"), 100), one_line(report.get("winner_name"), 60)
     heading = _("The pilot chose {winner}.") if winner else _("Of the comparison it belongs to:")
     table.add_row("", Text(heading.format(winner=winner), "bold"))
