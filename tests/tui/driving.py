@@ -3,9 +3,11 @@
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from tui.app import LoracleApp
+from tui.draft import Draft
 from tui.screens.setup import SetupScreen
 
 
@@ -34,3 +36,11 @@ async def showing(app: LoracleApp, true: Callable[..., object], size: tuple[int,
 def ready(app: LoracleApp) -> bool:
     """Whether set-up is shown and knows model and data."""
     return isinstance(app.screen, SetupScreen) and app.screen.ready
+
+
+@asynccontextmanager
+async def set_up(rows: Path, runs: Path) -> AsyncIterator[tuple[LoracleApp, Any]]:
+    """Set-up with the demo and those rows, once it knows both."""
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with showing(app, lambda: ready(app)) as pilot:
+        yield app, pilot

@@ -6,7 +6,8 @@ import json
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +56,15 @@ def done(make_run: Any) -> Callable[..., Any]:
     return of
 
 
-async def result_of(app: LoracleApp, run: Any, pilot: Any) -> None:
-    app.open_run(run, result=True)
-    await wait(pilot, lambda: isinstance(app.screen, ResultScreen) and "predicted" in screen(app) and "accuracy" in screen(app))
+@asynccontextmanager
+async def result_of(runs: Path, run: Any, size: tuple[int, int] = (80, 24)) -> AsyncIterator[tuple[LoracleApp, Any]]:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=size) as pilot:
+        app.open_run(run, result=True)
+        await wait(
+            pilot, lambda: isinstance(app.screen, ResultScreen) and "predicted" in screen(app) and "accuracy" in screen(app)
+        )
+        yield app, pilot
 
 
 async def test_the_mouse_over_a_comparison_finds_its_curves_after_another_height(runs: Path, done: Any) -> None:
@@ -98,9 +105,7 @@ async def test_a_report_that_is_still_read_is_not_copied(runs: Path, done: Any, 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any, size: tuple[int, int]) -> None:
     run = done()
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=size) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run, size) as (app, pilot):
         shown = screen(app)
         assert "+35.0 (+25.0 +45.0)" in shown
         assert re.search(r"2\.0 GB +1\.9 GB", shown)
@@ -121,9 +126,7 @@ async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, 
     report = {"version": 1, "kind": "pilot", "name": pilot_folder.name, "winner_name": "LoRA", "statements": said}
     (pilot_folder / "report.json").write_text(json.dumps(report))
     run = RunDirectory(run.path.rename(pilot_folder / "lora"))
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("4", "m")
         told = ("The pilot chose LoRA.", said[0], f"loracle report {pilot_folder.name}", "Better than before.")
         await wait(pilot, lambda: all(words in " ".join(screen(app).split()) for words in told))
@@ -132,9 +135,7 @@ async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, 
 async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(runs: Path, done: Any) -> None:
     run = done(method="full")
     run.model.mkdir(exist_ok=True)
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(120, 40)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run, (120, 40)) as (app, pilot):
         await pilot.press("M")
         await wait(pilot, lambda: any("there is nothing to merge" in note.message for note in app._notifications))
     assert not (run.path / "merged").exists()
@@ -155,9 +156,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
     monkeypatch.setattr("engine.merging.merge", merge)
     run = done()
     run.model.mkdir()
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("M")
         await wait(pilot, lambda: "A standalone model" in screen(app))
         await pilot.press("enter")
@@ -183,9 +182,7 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
 
 async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(runs: Path, done: Any) -> None:
     run = done()
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("2")
         await pilot.pause()
         await pilot.press("y")
@@ -203,9 +200,7 @@ async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(ru
 async def test_runs_are_compared_on_the_rows_they_share(runs: Path, done: Any, size: tuple[int, int]) -> None:
     done("other", "full", right=40)
     run = done("rows", "lora", right=58)
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=size) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run, size) as (app, pilot):
         await pilot.press("v")
         await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full" in screen(app))
         row = next(y for y, line in enumerate(screen(app).splitlines()) if "other-full" in line)
@@ -319,9 +314,7 @@ async def test_where_no_process_can_be_started_nothing_is_tried_and_that_is_said
     monkeypatch.setattr("engine.launch.environment", dict)
     run = done()
     run.model.mkdir()
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("t")
         await wait(pilot, lambda: "No process can be started here" in screen(app))
         assert "Loading" not in screen(app)
@@ -332,9 +325,7 @@ async def test_a_text_is_tried_on_both_models(runs: Path, done: Any, monkeypatch
     monkeypatch.setattr("engine.launch.environment", dict)
     run = done()
     run.model.mkdir()
-    app = LoracleApp(runs=runs)
-    async with app.run_test(size=(80, 24)) as pilot:
-        await result_of(app, run, pilot)
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("t")
         await wait(pilot, lambda: isinstance(app.screen, TryScreen) and "Ready" in screen(app))
         assert "your rows' system message “You are [/] Bo.”" in " ".join(screen(app).split())

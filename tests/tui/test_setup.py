@@ -11,7 +11,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts, Machine
 from recommender.plan import Plan
-from tests.tui.driving import ready, screen, showing, wait
+from tests.tui.driving import ready, screen, set_up, showing, wait
 from tui import draft as drafts
 from tui import views_setup, work_plan
 from tui.app import LoracleApp
@@ -57,8 +57,7 @@ async def test_the_whole_way_to_a_started_run(
         return worker.run
 
     monkeypatch.setattr("engine.runs.start", start)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await wait(pilot, lambda: "where is my parcel" in screen(app))
         shown = screen(app)
         assert "600 rows · 2 classes" in shown

@@ -10,7 +10,7 @@ from textual.widgets import OptionList
 
 from engine.inspect import DataInspection
 from recommender.errors import InputError
-from tests.tui.driving import ready, screen, showing, wait
+from tests.tui.driving import ready, screen, set_up, showing, wait
 from tui.app import LoracleApp
 from tui.draft import Draft
 from tui.screens.files import FilesScreen
@@ -31,8 +31,7 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
         return make_data(eval_rows=options["eval_rows"] or 120 if options["eval"] else None)
 
     monkeypatch.setattr("engine.inspect.inspect_data", inspect)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         setup = app.screen
         assert isinstance(setup, SetupScreen)
         setup.action_go("limits")
@@ -56,8 +55,7 @@ async def test_columns_and_task_are_changed_where_they_are_shown(
         return make_data(label_column=options["label_column"] or "label")
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         app.screen.query_one("#found").focus()
         await pilot.press("c")
         await wait(pilot, lambda: "label: label" in screen(app))
@@ -88,8 +86,7 @@ async def test_two_columns_of_text_can_be_read_as_one_and_one_be_named_whose_row
         return make_data(suspicious_columns=[{"column": "id", "why": "text"}], columns=roles)
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         app.screen.query_one("#found").focus()
         await pilot.press("c", "enter")
         await wait(pilot, lambda: "text + id, a line each" in screen(app))
@@ -113,8 +110,7 @@ async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
     long = {"tokens_p50": 300, "tokens_p95": 400, "tokens_p99": 560, "tokens_max": 600}
     cut = [{"length": 400, "rows_cut": 60, "tokens_kept": 250_000}]
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**long, truncation=cut))
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         app.screen.query_one("#found").focus()
         await wait(pilot, lambda: "l reads" in screen(app))
         await pilot.press("l", "ctrl+r")
@@ -133,8 +129,7 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
         return dataclasses.replace(found, drop_conflicts=options["drop_conflicts"])
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         app.screen.query_one("#found").focus()
         await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
         await pilot.press("x")

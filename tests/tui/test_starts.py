@@ -11,9 +11,7 @@ import pytest
 from recommender.errors import Refused
 from recommender.facts import Machine
 from recommender.plan import Plan
-from tests.tui.driving import ready, screen, showing, wait
-from tui.app import LoracleApp
-from tui.draft import Draft
+from tests.tui.driving import screen, set_up, wait
 from tui.screens import plan_starts
 from tui.screens.confirm import ConfirmScreen
 from tui.screens.recommendation import RecommendationScreen
@@ -24,8 +22,7 @@ async def test_advice_against_a_run_asks_before_starting(
     rows: Path, runs: Path, make_data: Any, started: list[Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=12))
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Not yet" in screen(app))
         await pilot.press("enter")
@@ -47,8 +44,7 @@ async def test_what_does_not_fit_cannot_be_started(
     tiny = machine.model_copy(update={"ram_available": 200_000_000})
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: tiny)
     monkeypatch.setattr("engine.runs.start", lambda *a, **more: pytest.fail("started"))
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: "Nothing fits" in screen(app))
         await pilot.press("1", "enter")
@@ -62,8 +58,7 @@ async def test_a_refused_start_is_said_and_the_choice_stays(rows: Path, runs: Pa
         raise Refused("the disk is [bold]full")
 
     monkeypatch.setattr("engine.runs.start", refuse)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice is not None)
         await pilot.press("enter")
@@ -114,8 +109,7 @@ async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
         return run
 
     monkeypatch.setattr("engine.runs.start", start)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (_, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: len(Imports.waiting()) == 1)
         await pilot.press("3")
@@ -131,8 +125,7 @@ async def test_a_worker_imports_while_the_plan_is_read_and_takes_the_run(
 @pytest.mark.usefixtures("imports")
 @pytest.mark.parametrize("leave", ["escape", "ctrl+q"])
 async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(leave: str, rows: Path, runs: Path) -> None:
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (_, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         await pilot.press(leave)
@@ -148,8 +141,7 @@ async def test_a_worker_that_was_not_wanted_is_gone_with_the_plan(leave: str, ro
 async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
     rows: Path, runs: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         beside: list[list[str]] = []
@@ -171,8 +163,7 @@ async def test_a_pilot_begins_without_the_worker_that_waits(rows: Path, runs: Pa
     beside: list[list[str]] = []
     monkeypatch.setattr("tui.work_start.pilot_hours", lambda advice: (0.1, ["LoRA", "full"], False))
     monkeypatch.setattr("tui.work_start.start_pilot", lambda *given: beside.append(Imports.waiting()))
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))
         await pilot.press("p")
@@ -187,8 +178,7 @@ async def test_a_plan_that_nobody_touches_holds_no_worker_for_ever(
     rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(plan_starts, "READ", 0.05)
-    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
-    async with showing(app, lambda: ready(app)) as pilot:
+    async with set_up(rows, runs) as (_, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.all) and not Imports.waiting())
         before = len(Imports.all)
