@@ -58,7 +58,8 @@ def test_no_user_is_on_two_sides_and_intervals_draw_users(reviews: str, options:
     drawn = parts.held_out.drawn_together()
     assert drawn is not None
     assert len({*zip(drawn, parts.held_out.named or (), strict=True)}) == len(sides[2]) == max(drawn) + 1
-    assert facts(reviews, eval_rows=options.get("eval_rows"), **GROUP)["eval_rows"] == options.get("eval_rows")
+    told = facts(reviews, eval_rows=options.get("eval_rows"), **GROUP)
+    assert (told["eval_rows"], told["group_overlap_share"]) == ((90, 0) if "eval_rows" in options else (None, None))
 
 
 def test_without_a_named_group_rows_are_split_as_before(reviews: str) -> None:
@@ -84,6 +85,18 @@ def test_what_users_say_alike_is_on_one_side_too_unless_that_would_tie_all_of_th
     assert len(set(united([1, 1, 2, 3, 4], "abcbd"))) == 3
 
 
+def test_users_and_what_they_were_asked_are_put_aside_together(tmp_path: Path) -> None:
+    """Two answers to each question, by two users of four who answer the same ones."""
+    columns = {"prompt": "text", "completion": "label", "group": "user_id"}
+    rows = [[f"A poem of {i // 4} and {i % 2}!", f"u{i // 8}-{i % 4}", f"poem {i}"] for i in range(400)]
+    plan = DataChoice(train=put(tmp_path, "a.csv", rows), columns=columns, layout="prompt_completion", eval_rows=80)
+    parts = split(plan, "instruction")
+    asked = [set(rows.groups or ()) for rows in (parts.train, parts.validation, parts.held_out)]
+    sides = users(parts)
+    assert len(parts.held_out) == pytest.approx(80, abs=8)
+    assert (sum(map(len, asked)), sum(map(len, sides))) == (len(set().union(*asked)), len(set().union(*sides))) == (200, 200)
+
+
 @pytest.mark.parametrize(
     ("values", "column", "told"),
     [
@@ -104,7 +117,8 @@ def test_what_is_no_group_is_told(tmp_path: Path, values: Any, column: str, told
 
 def test_rows_without_a_group_stand_alone_and_few_large_groups_are_split_all_the_same(tmp_path: Path) -> None:
     rng = random.Random(0)
-    file = put(tmp_path, "a.csv", [written(rng, "" if i % 3 else f"u{i % 30}") for i in range(300)])
+    rows = [written(rng, "" if i % 3 else f"u{i % 30}") for i in range(300)]
+    file = put(tmp_path, "a.csv", [["", "of no row", "good"], *rows])
     found = facts(file, **GROUP)
     assert (found["groups"], found["ungrouped_rows"]) == (210, 200)
     large = put(tmp_path, "b.csv", [written(rng, f"hospital {i % 3}") for i in range(300)])
