@@ -15,7 +15,10 @@ WORDS: dict[str, dict[Any, Any]] = {
         "sequence_classification": "classification", "multi_label": "classification", "regression": "classification",
         "token_classification": "tagging", "mlm": "masked_lm", "seq2seq": "causal_lm",
     },
-    "quantization": {"4bit": "nf4", "4-bit": "nf4"},
+    "quantization": {
+        "4bit": "nf4", "4-bit": "nf4", "8bit": "int8", "8-bit": "int8", "load_in_4bit": "nf4", "load_in_8bit": "int8",
+        "llm_int8": "int8", "llm.int8": "int8",
+    },
     "attention": {
         "sdpa": None, "flash_attention": "flash", "flash_attention_2": "flash", "flash_attention_3": "flash",
         "xformers": "efficient", "mem_efficient": "efficient",
@@ -56,6 +59,7 @@ TRLS: tuple[tuple[tuple[int, int], dict[str, Any], bool], ...] = (
     ((0, 19), {"autocast": "bfloat16"}, False),
     ((0, 22), {"gradient_checkpointing": "layer"}, False),
     ((0, 26), {"kbit_prepared": False, "adapter_dtype": "bfloat16"}, True),
+    ((0, 27), {"use_reentrant": False}, False),
     ((1, 7), {"loss": "chunked_nll"}, False),
 )
 """What TRL's SFTTrainer does where a script says nothing, by the first version that does so (trl/trainer/sft_config.py and
@@ -63,6 +67,8 @@ sft_trainer.py); the fourth line of 4-bit bases alone."""
 TRLS_WIDE = (0, 27)
 """The first version that reads a model in fp32 that is only named, whatever it is stored in (trl/trainer/utils.py,
 `create_model_from_path`): of one in 4 bit all that is not."""
+HOOKED = {"transformers": (5, 0), "torch": (2, 4)}
+"""The first transformers that checkpoints by hooks where nobody says how, and a torch that it does not run without."""
 TILED = (1, 15)
 """The first version of TRL in which all losses of the next token go through the head by tiles, so that none is plain."""
 Rows = Annotated[int, Field(ge=1, le=1_000_000)]
@@ -92,7 +98,8 @@ class TrainingStep(Given):
     base_dtype: Dtype | None = None
     autocast: Dtype | None = None
     adapter_dtype: Dtype | None = None
-    quantization: Literal["nf4", "fp4", "none"] | None = None
+    quantization: Literal["nf4", "fp4", "int8", "none"] | None = None
+    """Of a frozen base: nf4 and fp4 in 4 bit, int8 as `load_in_8bit` has it."""
     double_quantization: bool | None = None
     compute_dtype: Dtype | None = None
     """What 4-bit maps compute in: `bnb_4bit_compute_dtype`, which is float32 where a script does not say it."""
@@ -151,6 +158,8 @@ class TrainingStep(Given):
     """Tokens that an encoder-decoder writes for each row, where `length` are those that it reads."""
     gradient_accumulation_steps: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     """Micro-batches of a step, whose gradients are summed: from the second on they live through the forward pass too."""
+    use_reentrant: bool | None = None
+    """Of checkpointing, as `gradient_checkpointing_kwargs` has it: transformers does it reentrant before 5 (`reentrant`)."""
     activation_offloading: bool | None = None
     """Whether what layers keep waits in the host's memory, as TRL's trainers can have it."""
     set_to_none: bool = True
@@ -174,12 +183,27 @@ class TrainingStep(Given):
         ours = {name: WORDS[name].get(word, word) for name, word in said.items()}
         beside = (BESIDE[pair] for pair in said.items() if pair in BESIDE)
         given = given | ours | {name: word for name, word in beside if given.get(name) is None}
+        if (given.get("quantization"), given.get("method")) == ("int8", "lora"):  # adapters over a base in bits
+            given["method"] = "qlora"
         return given | _as_trl_does(given)
 
     @property
     def checkpointed(self) -> bool:
         """Whether activations are computed again a layer at a time."""
         return self.gradient_checkpointing in ("layer", True)
+
+    @property
+    def reentrant(self) -> bool:
+        """Whether that is done by a backward pass within the backward pass, and not by hooks on what is saved."""
+        told = ((getattr(self, name), first) for name, first in HOOKED.items())
+        older = any(version is not None and version_of(version) < first for version, first in told)
+        return older if self.use_reentrant is None else self.use_reentrant
+
+    @property
+    def waits(self) -> bool:
+        """Whether the host waits for the device after each tensor's update, as with bitsandbytes (optim/optimizer.py, `step`)."""
+        bits = any(word in self.optimizer for word in ("8bit", "paged", "lion"))
+        return bits or (self.optimizer == "adamw" and self.optimizer_implementation == "bitsandbytes")
 
     @property
     def pieces(self) -> int:

@@ -32,16 +32,18 @@ def check(step: TrainingStep, facts: Facts) -> None:
 def _of_weights(step: TrainingStep) -> str | None:
     """Types and devices that cannot be together."""
     four_bit = step.quantization in ("nf4", "fp4")
-    if step.method == "full" and four_bit:
-        return f"method full trains every weight, and 4-bit weights (quantization {step.quantization}) cannot be trained"
+    if step.method == "full" and (four_bit or step.quantization == "int8"):
+        bits = "4-bit" if four_bit else "8-bit"
+        return f"method full trains every weight, and {bits} weights (quantization {step.quantization}) cannot be trained"
     if step.method == "full" and step.kbit_prepared:
         return "method full trains on unquantised weights, and kbit_prepared is for quantised ones"
     if step.method == "lora" and four_bit:
         return f"LoRA on a 4-bit base is method qlora; here method is lora and quantization {step.quantization}"
     if step.method == "qlora" and step.quantization == "none":
         return "method qlora needs a 4-bit base, and quantization is none"
-    if step.double_quantization and step.method != "qlora":
-        return f"double_quantization divides the scales of 4-bit weights, and method {step.method} has none"
+    if step.double_quantization and (step.method != "qlora" or step.quantization == "int8"):
+        has = "quantization int8" if step.quantization == "int8" else f"method {step.method}"
+        return f"double_quantization divides the scales of 4-bit weights, and {has} has none"
     if step.sharding not in (None, "none") and step.devices == 1:
         return f"sharding {step.sharding} divides over several devices, and devices is 1"
     if step.autocast == "float32" and step.base_dtype in ("bfloat16", "float16"):
@@ -76,7 +78,7 @@ def ignored(step: TrainingStep) -> list[str]:
     own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none,
            "activation_offloading": step.activation_offloading} if step.loss == "chunked" else {}
     unknown += [name for name, value in own.items() if value]
-    of_maps = ("compute_dtype", "bitsandbytes") if step.method != "qlora" else ()
+    of_maps = ("compute_dtype", "bitsandbytes") if step.method != "qlora" or step.quantization == "int8" else ()
     unknown += [name for name in of_maps if getattr(step, name)]
     unknown += ["optimizer_state_dtype"] if step.optimizer_state_dtype and step.optimizer in WITHOUT_CHOICE else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]

@@ -31,6 +31,7 @@ def one_by_one(segments: list[Segment], step: TrainingStep, count: int, numbers:
     """The stream of a step whose experts are maps in 4 bit: their weights are packed, what is made of them is of one expert
     at a time, and nothing of it lives until the backward pass."""
     usual = 4 if step.base_dtype == "float32" else 2
+    size = 1.0 if step.quantization == "int8" else SIZES[bool(step.double_quantization)]
     made = {k * numbers * width for k in (1, 2) for width in (2, 4)}
     freed = {event.number: s.phase for s in segments for event in s.events if event.size < 0}
 
@@ -41,6 +42,6 @@ def one_by_one(segments: list[Segment], step: TrainingStep, count: int, numbers:
             lives_on = phase_of(phase) == "forward" and freed.get(event.number, "") != phase
             return event._replace(size=1 if lives_on else event.size // count)
         prepared = step.kbit_prepared and phase in ("load prepare", "load adapters")  # which makes what is not packed fp32
-        return event._replace(size=int(event.size // (4 if prepared else usual) * SIZES[bool(step.double_quantization)]))
+        return event._replace(size=int(event.size // (4 if prepared else usual) * size))
 
     return [Segment(s.phase, [packed(event, s.phase) for event in s.events]) for s in segments]

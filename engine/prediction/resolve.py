@@ -233,10 +233,14 @@ def _take_adapters(choices: _Open) -> None:
     choices.take("target_modules", "all-linear", PEFTS_OWN)
     if choices.step.method == "qlora":
         choices.take("quantization", "nf4")
-        choices.take("double_quantization", True, False)
+        if choices.step.quantization == "int8" and choices.step.checkpointed and not choices.step.reentrant:
+            choices.take("use_reentrant", False, True)  # by hooks its maps keep what they are given (`eight_bit.py`)
+        elif choices.step.quantization != "int8":
+            choices.take("double_quantization", True, False)
         prepared = choices.step.loss != "chunked"  # which is the engine's loss, and the engine does not
         choices.take("kbit_prepared", prepared, not prepared)
-        _take_computed(choices)
+        if choices.step.quantization != "int8":
+            _take_computed(choices)
 
 
 FOUR_BITS = (((4, 43), "0.43"), ((4, 55), "0.46"))

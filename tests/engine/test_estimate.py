@@ -84,6 +84,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"text_config": "llama"}, {}, "unusable", "text_config is 'llama', and has to be an object"),
         ({"num_hidden_layers": 2000, "hidden_size": 262144}, {}, "absurd_number", "5e+14 parameters"),
         ({}, {"method": "full"}, "contradiction", "rank is 8"),
+        ({}, {"quantization": "8bit", "double_quantization": True}, "contradiction", "weights, and quantization int8 has none"),
         ({}, {"quantization": "nf4"}, "contradiction", "LoRA on a 4-bit base is method qlora"),
         ({}, {"double_quantization": True}, "contradiction", "divides the scales of 4-bit weights, and method lora has none"),
         ({}, {"method": "full", "rank": None, "dora": True}, "contradiction", "no adapters, and dora is True"),

@@ -58,9 +58,7 @@ def quantise(
             functional.quantize_4bit(
                 torch.empty((64, 64), dtype=dtype, device=device), compress_statistics=double, quant_type=kind
             )
-        _put_maps(
-            model, functional.quantize_4bit, kind=kind, double=double, dtype=compute or dtype, spare=spare, device=device
-        )
+        put_maps(model, partial(_map, kind=kind, double=double, dtype=compute or dtype), spare=spare, device=device)
         for module in model.modules():
             if not hasattr(module, "compute_type_is_set"):
                 continue
@@ -145,10 +143,11 @@ def _unpacked(packed: torch.Tensor, state: Any) -> torch.Tensor:
     return found
 
 
-def _put_maps(
-    model: Any, quantize_4bit: Any, *, kind: str, double: bool, dtype: torch.dtype, spare: list[str], device: str
+def put_maps(
+    model: Any, made_of: Callable[[nn.Module, torch.Tensor], nn.Module], *, spare: list[str], device: str
 ) -> None:
-    layers: Any = import_module("bitsandbytes.nn")
+    """Put another map in the place of each linear one that loading replaces, made of it and its weight as it is loaded: (out,
+    in). What stays as it is gets its memory."""
     kept = [*get_keys_to_not_convert(model), *(model._keep_in_fp32_modules or ()), *spare]
     seen: set[int] = set()
 
@@ -166,22 +165,29 @@ def _put_maps(
             for own in module.parameters():
                 give(own)
             continue
-        with _disable_current_modes(), torch.device("meta"):
-            wide, out = module.weight.shape if type(module) is Conv1D else reversed(module.weight.shape)
-            made = layers.Linear4bit(wide, out, module.bias is not None, compute_dtype=dtype, quant_type=kind)
         whole = memory_like(module.weight, device)
-        whole = whole.T if type(module) is Conv1D else whole
-        packed, state = quantize_4bit(whole, compress_statistics=double, quant_type=kind)
-        weight = torch.Tensor._make_subclass(layers.Params4bit, packed, False)
-        weight.__dict__.update(
-            blocksize=64, compress_statistics=double, quant_type=kind, quant_state=state, quant_storage=torch.uint8,
-            bnb_quantized=True, module=made,
-        )  # fmt: skip
-        del made.weight
-        made.register_parameter("weight", weight)
-        made.quant_state = state
+        made = made_of(module, whole.T if type(module) is Conv1D else whole)
         made.bias = None if module.bias is None else nn.Parameter(memory_like(module.bias, device), requires_grad=False)
         del whole
         module.weight = None
         parent, _, last = name.rpartition(".")
         setattr(model.get_submodule(parent) if parent else model, last, made)
+
+
+def _map(module: nn.Module, whole: torch.Tensor, *, kind: str, double: bool, dtype: torch.dtype) -> nn.Module:
+    """A 4-bit one."""
+    layers: Any = import_module("bitsandbytes.nn")
+    functional: Any = import_module("bitsandbytes.functional")
+    out, wide = whole.shape
+    with _disable_current_modes(), torch.device("meta"):
+        made = layers.Linear4bit(wide, out, module.bias is not None, compute_dtype=dtype, quant_type=kind)
+    packed, state = functional.quantize_4bit(whole, compress_statistics=double, quant_type=kind)
+    weight = torch.Tensor._make_subclass(layers.Params4bit, packed, False)
+    weight.__dict__.update(
+        blocksize=64, compress_statistics=double, quant_type=kind, quant_state=state, quant_storage=torch.uint8,
+        bnb_quantized=True, module=made,
+    )  # fmt: skip
+    del made.weight
+    made.register_parameter("weight", weight)
+    made.quant_state = state
+    return made

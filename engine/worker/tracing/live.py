@@ -1,11 +1,14 @@
 """Counting live storages while code runs on the meta device: every allocation, every release, and the work of every operation."""
 
+import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any, NamedTuple, Protocol
+from unittest import mock
 
 import torch
+from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
 from engine.worker.tracing.operations import once
@@ -74,6 +77,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         self.recorded = Recorded(phases=[("load", 0)])
         self._temporary = temporary
         self._padded, self.calls = padded, calls
+        self._again, self._hooked = False, 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
         self._of_numbers: set[int] = set()
@@ -98,6 +102,26 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         """Say so at this place of the stream."""
         self.recorded.marks[len(self.recorded.events)] = name
         self.empty_cache()
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Within it checkpointing tells what its hooks keep, and what it computes again (torch/utils/checkpoint.py)."""
+        holder, again, live = checkpoint._Holder, checkpoint._run_fn_with_dynamo_disabled, self
+
+        class Told(holder):  # type: ignore[misc, valid-type]  # mypy does not read torch here
+            def __init__(self) -> None:
+                super().__init__()
+                live._hooked += 1
+
+        def once_more(*given: Any, **more: Any) -> Any:
+            self._again = True
+            try:
+                return again(*given, **more)
+            finally:
+                self._again = False
+
+        with mock.patch.multiple(checkpoint, _Holder=Told, _run_fn_with_dynamo_disabled=once_more):
+            yield
 
     def number_of(self, tensor: torch.Tensor) -> int | None:
         """The storage of a tensor, by its number; `None` when it is not counted."""
@@ -146,8 +170,11 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         if blocks:
             recorded.temporaries[position] = blocks
         recorded.names.append(operation.name)
+        recorded.again.append(self._again)
+        recorded.hooked.append(self._hooked)
+        self._hooked = 0
         recorded.flops.append(flops_of(func, args, kwargs, out))
-        recorded.narrow.append(bool(given) and given[0].element_size() <= 2 and given[0].is_floating_point())
+        recorded.narrow.append(bool(given) and given[0].element_size() <= 2 and _multiplies(given[0].dtype))
         # A view touches no memory: it made nothing, and changes nothing that is there.
         if operation.changes:
             again = _tensors([args[i] for i in operation.rewrites if i < len(args)])
@@ -230,6 +257,10 @@ def _alone() -> tuple[int, int]:
         with Look():
             torch.autograd.backward([ends])
     return found[0] if found else (0, 0)
+
+
+def _multiplies(dtype: torch.dtype) -> bool:
+    return bool(dtype.is_floating_point or dtype == torch.int8)  # taken to be as fast as 16 bit: what narrows takes its time too
 
 
 def _tensors(values: Any) -> list[torch.Tensor]:

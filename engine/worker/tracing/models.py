@@ -116,11 +116,16 @@ ATTENDING = {"full_attention", "sliding_attention"}
 """Kinds of layers that differ only in what lies outside of a window."""
 
 
+def kinds_of(config: Any) -> list[str]:
+    """Of its layers, where it has several."""
+    return getattr(config.get_text_config(), "layer_types", None) or []
+
+
 def extendable(config: Any, length: int, *, windows_alike: bool = False) -> bool:
     """Whether all layers do alike with texts of that length, so that two depths tell all others; with `windows_alike` those
     that look through a window keep what the others keep."""
     text = config.get_text_config()
-    kinds = set(getattr(text, "layer_types", None) or ())
+    kinds = set(kinds_of(config))
     if kinds == ATTENDING and (windows_alike or length < (getattr(text, "sliding_window", None) or 0)):
         kinds = set()
     uneven = ("mlp_layer_types", "first_k_dense_replace", "no_rope_layers", "block_sizes")

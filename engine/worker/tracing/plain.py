@@ -11,7 +11,7 @@ from transformers.trainer_pt_utils import LabelSmoother
 
 from engine.worker.inner import body_of, inner_of
 from engine.worker.token_loss import head_of, token_loss
-from engine.worker.tracing import liger, older
+from engine.worker.tracing import eight_bit, liger, older
 from engine.worker.tracing.again import Again
 from engine.worker.tracing.chunked_nll import NARROW, chunked_nll, tiled_nll
 from engine.worker.tracing.four_bit import AT_ONCE, multiplying, quantise
@@ -70,23 +70,8 @@ class PlainLoop:
         fresh = fresh_modules(self.model, self._head)
         self._products: Any = contextlib.nullcontext()
         if step.method == "qlora":
-            live.phase("load 4 bit")
-            told = step.compute_dtype or step.base_dtype
-            version = version_of(step.bitsandbytes or f"{AT_ONCE[0]}.{AT_ONCE[1]}")
-            if device == "meta":
-                self._products = multiplying(card, version, checkpointed=step.checkpointed)
-            double = bool(step.double_quantization)
-            quantise(
-                self.model,
-                kind=step.quantization or "nf4",
-                double=double,
-                dtype=dtype,
-                spare=fresh,
-                device=device,
-                repacks=card.repacks and device == "meta",
-                compute=DTYPES[told],
-                version=version,
-            )
+            live.phase(f"load {'8' if step.quantization == 'int8' else '4'} bit")
+            self._products = self._quantised(fresh, card)
         if step.adapters:
             live.phase("load adapters")
             self.model = adapted(self.model, step, self._head, live=live, device=device)
@@ -108,6 +93,29 @@ class PlainLoop:
         moves = step.activation_offloading and device == "meta"
         self._offloading = offloaded(self.model) if moves else contextlib.nullcontext()
         self._kernels = liger.kernels_in(self.model, card.processors) if step.kernels == "liger" else contextlib.nullcontext()
+
+    def _quantised(self, fresh: list[str], card: Card) -> Any:
+        """Put maps in 4 or 8 bit in the place of the model's, and how they multiply."""
+        step, device, dtype = self._step, self._device, DTYPES[str(self._step.base_dtype)]
+        if step.quantization == "int8":
+            if card.kind != "cuda":
+                raise Refused("cannot predict: a base in 8 bit is known on NVIDIA's cards alone.")
+            eight_bit.quantise(self.model, spare=fresh, device=device)
+            return eight_bit.multiplying(keeps=not (step.checkpointed and step.reentrant))
+        version = version_of(step.bitsandbytes or f"{AT_ONCE[0]}.{AT_ONCE[1]}")
+        quantise(
+            self.model,
+            kind=step.quantization or "nf4",
+            double=bool(step.double_quantization),
+            dtype=dtype,
+            spare=fresh,
+            device=device,
+            repacks=card.repacks and device == "meta",
+            compute=DTYPES[str(step.compute_dtype or step.base_dtype)],
+            version=version,
+        )
+        freed = step.checkpointed and step.use_reentrant is not False
+        return multiplying(card, version, checkpointed=freed) if device == "meta" else contextlib.nullcontext()
 
     def _inputs(self, rows: int) -> dict[str, torch.Tensor]:
         length = self._step.length

@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.prediction.allocator import Allocator, Heap, Unpooled
-from engine.prediction.cards import known_of, reached_of, wide_reached_of
+from engine.prediction.cards import host_of, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import are_maps, experts_of, one_by_one
@@ -33,13 +33,13 @@ EFFICIENT = 0.45
 0.33 to 0.59 for 64 and 128 values a head)."""
 PRECISE = 3
 """Products in TF32 that this kernel makes of one in fp32, on Ampere and later (gemm_kernel_utils.h, `OpMultiplyAddFastF32`)."""
-HOOKS = 1.8
-"""Of the host's work on the forward pass, what checkpointing takes beside doing it again: what is saved goes through Python,
-there and back (1.5 for a BERT and 2.2 for a Llama of next to nothing, on a CPU)."""
-HOOKED = {"transformers": (5, 0), "torch": (2, 4)}
-"""The first transformers that checkpoints so, and a torch that it does not run without; before, it did it reentrant."""
 TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
+
+
+HOST = (0.4, 2.5)
+"""The same of what the host does, of which facts seldom tell how fast it is: steps that others published took 0.6 to 1.7 times as
+long for an operation as usual, and others beside it may make it wait."""
 
 
 class Predicted:
@@ -76,14 +76,14 @@ def parts_by_phase(told: dict[str, Any]) -> dict[str, dict[str, int]]:
     return {name: found[name]["parts"] for name in PHASES if name in found}
 
 
-def stream_of(step: TrainingStep, card: Card, facts: Facts, layers: int | None = None) -> tuple[list[Segment], float, float]:
+def stream_of(step: TrainingStep, card: Card, facts: Facts, layers: int | None = None) -> tuple[list[Segment], work.Work]:
     """What the step allocates on a device, and what `at_depth` tells beside; nothing beside of a model with so many `layers`."""
     content, (speed, _) = facts.model.config or {}, speed_of(facts, step)
     try:
         if layers is None:
-            segments, busy, count = at_depth(content, computed(step), card, speed, learned_share(facts))
+            segments, done = at_depth(content, computed(step), card, speed, learned_share(facts))
         else:
-            segments, busy, count = traced(content, computed(step), card, layers, learned_share(facts)).segments, 0.0, 0.0
+            segments, done = traced(content, computed(step), card, layers, learned_share(facts)).segments, work.Work(0.0, 0.0)
         text = models.config_of(content).get_text_config()
         if are_maps(text, step) and not own_step(step):
             segments = one_by_one(segments, step, *experts_of(text))
@@ -95,7 +95,7 @@ def stream_of(step: TrainingStep, card: Card, facts: Facts, layers: int | None =
             raise InputError(mixes(step.base_dtype)) from error
         said = ": ".join([type(error).__name__, *str(error).strip().splitlines()[:1]])[:240]
         raise Refused(f"cannot predict: the step cannot be traced for this model ({said}).") from error
-    return segments, busy, count
+    return segments, done
 
 
 def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | None = None) -> Predicted:
@@ -104,13 +104,19 @@ def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | Non
     Raises:
         Refused, InputError: this model cannot take it.
     """
-    (segments, busy, count), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
-    whole = max(busy, count * speed.launch) if card.kind != "cpu" else busy + count * speed.launch
+    (segments, done), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
     low, high = TIME[measured]
     high *= 1 if measured else with_least_power(facts.machine)
+    fast, slow = TIME[False] if facts.measured.launch else HOST
+    if card.kind == "cpu":
+        whole = done.busy + done.started * speed.launch
+        seconds = {"predicted": whole, "low": low * whole, "high": high * whole}
+    else:
+        ends = zip(("predicted", "low", "high"), (1.0, low, high), (1.0, fast, slow), strict=True)
+        seconds = {name: done.seconds(times, host * speed.launch) for name, times, host in ends}
     kept = Heap() if own_step(step) else Unpooled()
     pool = Allocator(expandable=bool(step.expandable_segments)) if card.kind == "cuda" else kept
-    found = Predicted(segments, {"predicted": whole, "low": low * whole, "high": high * whole}, pool)
+    found = Predicted(segments, seconds, pool)
     for phases in spans.of_versions(found.phases, step, facts.model.config or {}) if step.transformers else ():
         found.as_in(phases)
     return found
@@ -146,7 +152,6 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     amperes = AMPERES.get(major, 1.0)
     flash, efficient = (1.0, 1.0) if cudnns else (amperes, EFFICIENT)
     precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
-    told = ((getattr(step, name), first) for name, first in HOOKED.items())
-    reentrant = any(version is not None and version_of(version) < first for version, first in told)
-    hooks = HOOKS if step.checkpointed and not reentrant else 0.0
-    return work.Speed(tensor * narrow, wide, bandwidth, flash=flash, efficient=efficient, precise=precise, hooks=hooks), measured
+    kernels = {"flash": flash, "efficient": efficient, "precise": precise}
+    launch = facts.measured.launch or work.LAUNCH * host_of(facts.machine)
+    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=not step.reentrant), measured

@@ -20,6 +20,7 @@ from engine.worker import attention as own_attention
 from engine.worker import devices, grouped
 from engine.worker.tracing.attending import attend, takes_groups
 from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.windows import looking_through
 
 aten = torch.ops.aten
 T = torch.Tensor
@@ -194,13 +195,21 @@ def _without_flash(*_: Any, **__: Any) -> torch.Tensor:
     raise RuntimeError("FlashAttention only supports Ampere GPUs or newer.")  # as torch says on such a card
 
 
+def _windowed(usual: Callable[..., Any], *given: Any, sliding_window: int | None = None, **more: Any) -> Any:
+    """transformers' SDPA, which is given no window in FlashAttention 2's place: that has its own."""
+    with looking_through(sliding_window):
+        return usual(*given, sliding_window=sliding_window, **more)
+
+
 @contextlib.contextmanager
-def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
-    """Within it the meta device is that card; `attention` pins a kernel of `scaled_dot_product_attention`."""
+def pretending(card: Card, attention: str | None = None, *, windows: bool = True) -> Iterator[None]:
+    """Within it the meta device is that card; `attention` pins a kernel of `scaled_dot_product_attention`. With `windows` what a
+    layer's window hides is not computed."""
     _state.card, _state.attention = card, attention
     _state.autocast, _state.stack, _state.casts = (False, torch.bfloat16), [], {}
     base = import_module("torch.optim.optimizer")
-    supported = base._get_fused_kernels_supported_devices()
+    lists = import_module("torch.utils._foreach_utils")
+    supported, listed = base._get_fused_kernels_supported_devices(), lists._get_foreach_kernels_supported_devices()
     kinds = {"meta", card.kind}
     really = torch.is_autocast_enabled
     which, available = torch.get_autocast_dtype, torch.amp.is_autocast_available
@@ -218,6 +227,8 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
         (base, "_get_fused_kernels_supported_devices", lambda: [*supported, "meta"]),
         (grouped, "takes_groups", partial(takes_groups, card)),
     ]
+    if card.kind == "cuda":  # where gradients are clipped all at once
+        changes.append((lists, "_get_foreach_kernels_supported_devices", lambda: [*listed, "meta"]))
     masks = import_module("transformers.masking_utils")
     unmasked = {"sdpa": masks.flash_attention_mask} if attention == "flash 2" else {}  # windows too are its kernel's own
     if not card.has_flash:
@@ -226,6 +237,9 @@ def pretending(card: Card, attention: str | None = None) -> Iterator[None]:
         for owner, name, value in changes:
             stack.enter_context(mock.patch.object(owner, name, value))
         stack.enter_context(mock.patch.dict(masks.AttentionMaskInterface._global_mapping, unmasked))
+        calls = import_module("transformers.modeling_utils").AttentionInterface._global_mapping
+        windowed = {"sdpa": partial(_windowed, calls["sdpa"])} if attention == "flash 2" and windows else {}
+        stack.enter_context(mock.patch.dict(calls, windowed))
         stack.enter_context(devices.meta_is(card.kind))
         stack.enter_context(Device())
         try:

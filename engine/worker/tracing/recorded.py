@@ -42,6 +42,12 @@ class Recorded:
     """Whether an operation computes in 16 bit."""
     traffic: list[int] = field(default_factory=list)
     """Bytes that each operation reads and writes."""
+    again: list[bool] = field(default_factory=list)
+    """Whether an operation is one of a layer that is computed again."""
+    hooked: list[int] = field(default_factory=list)
+    """Tensors that hooks kept for the backward pass since the operation before."""
+    trained: int = 0
+    """Tensors that an optimizer changes."""
     phases: list[tuple[str, int]] = field(default_factory=list)
     """(name, first operation)."""
     phase_events: list[int] = field(default_factory=lambda: [0])
@@ -74,6 +80,8 @@ class Recorded:
             self.names.append(self.names[i])
             self.flops.append(self.flops[i])
             self.narrow.append(self.narrow[i])
+            self.again.append(self.again[i])
+            self.hooked.append(self.hooked[i])
             self.traffic.append(self.traffic[i])
         base = len(self.names) - shift[-1]
         for place in range(begin[1], end[1]):

@@ -10,6 +10,7 @@ from torch.utils.flop_counter import flop_registry
 
 from engine.prediction.configured import overflows
 from engine.worker.tracing.operations import once
+from engine.worker.tracing.windows import seen, share_of
 from recommender.errors import InputError
 
 aten = torch.ops.aten
@@ -232,12 +233,6 @@ def _grouped_flops(a: torch.Tensor, b: torch.Tensor) -> int:
     return 2 * int(a.numel()) * int(b.shape[-1]) // (int(a.shape[0]) if a.dim() > b.dim() else 1)
 
 
-def _seen(length: int, window: Any) -> float:
-    """Tokens that one sees on average, which reaches so many back and ahead (-1: all) if anything is said about it."""
-    hidden = (max(length - 1 - reach, 0) for given in window for reach in given or () if reach >= 0)
-    return float(length - sum(n * (n + 1) for n in hidden) / (2 * length))
-
-
 def _four_bit(args: Any) -> int:
     """Rows (..., in) with a packed weight of shape (out, in), the third argument."""
     return 2 * int(args[0].numel()) * int(args[2][0])
@@ -252,13 +247,14 @@ _ARITHMETIC: dict[str, Callable[[Any], int]] = {
     "aten.addmm.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
     "aten.bmm.default": lambda args: 2 * args[0].numel() * args[1].shape[2],
     "aten.baddbmm.default": lambda args: 2 * args[1].numel() * args[2].shape[2],
+    "aten._int_mm.default": lambda args: 2 * args[0].numel() * args[1].shape[1],
     "aten.addmm_.default": lambda args: 2 * args[1].numel() * args[2].shape[1],
     # Query and key, (rows, heads, length, width): two products there, five back; causal ones as if all were seen, as in torch.
     "aten._scaled_dot_product_flash_attention_for_cpu.default": lambda args: 4 * args[0].numel() * args[1].shape[2],
     "aten._scaled_dot_product_flash_attention_for_cpu_backward.default": lambda args: 10 * args[1].numel() * args[2].shape[2],
     # Of sequences end to end, (tokens, heads, width), every token sees as many as if it were of the longest sequence.
-    "torch_attn._varlen_attn.default": lambda args: 4 * args[0].numel() * _seen(args[6], args[9:10]),
-    "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * _seen(args[9], args[13:14]),
+    "torch_attn._varlen_attn.default": lambda args: 4 * args[0].numel() * seen(args[6], args[9:10]),
+    "torch_attn._varlen_attn_backward.default": lambda args: 10 * args[1].numel() * seen(args[9], args[13:14]),
 }
 """What torch's table of arithmetic (flop_counter.py) lacks, by the operation's name: libraries register theirs when they like."""
 _CAUSAL = {
@@ -278,7 +274,9 @@ def flops_of(func: Any, args: Any, kwargs: Any, out: Any) -> int:
     if own is None and counted is None:
         return 0
     found = int(own(args)) if own is not None else int(counted(*args, **kwargs, out_val=out))
-    return found // 2 if causal is not None and len(args) > causal and args[causal] else found
+    if causal is None:
+        return found
+    return int(found * share_of(func, args, out, causal=len(args) > causal and bool(args[causal])))
 
 
 @once

@@ -101,6 +101,7 @@ def traced(content: dict[str, Any], step: TrainingStep, card: Card, layers: int 
         card,
         attention=(pinned := _pinned(step, card)),
         padded=bool(step.padded) and pinned != "flash 2",
+        windows=layers is None or len(set(models.kinds_of(models.config_of(content)))) <= 1,  # else two depths tell of one kind
     )
 
 
@@ -118,10 +119,12 @@ def _pinned(step: TrainingStep, card: Card) -> str | None:
 
 def at_depth(
     content: dict[str, Any], step: TrainingStep, card: Card, speed: work.Speed, learned: float = 1.0
-) -> tuple[list[Segment], float, float]:
-    """The step's stream at its whole depth, the device's seconds, and the operations the host starts."""
+) -> tuple[list[Segment], work.Work]:
+    """The step's stream at its whole depth, and what it is for the device and its host."""
     config = models.config_of(content)
-    depth, repeated = models.depth_of(config), step.gradient_accumulation_steps / step.pieces
+    depth = models.depth_of(config)
+    given: dict[str, Any] = {"repeated": step.gradient_accumulation_steps / step.pieces}
+    given["waits"] = card.kind == "cuda" and step.waits
     alike = _windows_alike(config, step, card)
     if depth > SHALLOW[1] + 1 and models.extendable(config, step.length, windows_alike=alike) and not _by_number(step):
         less, more = (traced(content, step, card, layers, learned) for layers in SHALLOW)
@@ -130,11 +133,10 @@ def at_depth(
         except Unlike:
             pass
         else:
-            (a, n), (b, m) = (work.seconds(t.recorded, speed, repeated=repeated) for t in (less, more))
-            return segments, work.at_depth(a, b, SHALLOW, depth), work.at_depth(n, m, SHALLOW, depth)
+            pairs = zip(*(work.work_of(t.recorded, speed, **given) for t in (less, more)), strict=True)
+            return segments, work.Work(*(work.at_depth(a, b, SHALLOW, depth) for a, b in pairs))
     whole = traced(content, step, card, None, learned)
-    busy, count = work.seconds(whole.recorded, speed, repeated=repeated)
-    return whole.segments, busy, count
+    return whole.segments, work.work_of(whole.recorded, speed, **given)
 
 
 def _windows_alike(config: Any, step: TrainingStep, card: Card) -> bool:

@@ -41,13 +41,20 @@ Loop = Any
 
 
 def trace(
-    build: Callable[[Live], Loop], card: Card, *, attention: str | None = None, padded: bool = False, calls: Any = None
+    build: Callable[[Live], Loop],
+    card: Card,
+    *,
+    attention: str | None = None,
+    padded: bool = False,
+    windows: bool = True,
+    calls: Any = None,
 ) -> Traced:
     """Build a loop and run it on the meta device, which stands for `card`; `calls` is told of every operation."""
     live = Live(temporaries_on(card), padded=padded, calls=calls)
-    with quiet(), uncollected(), pretending(card, attention), live:
+    with quiet(), uncollected(), pretending(card, attention, windows=windows), live.watching(), live:
         loop = build(live)
         loop.run()
+    live.recorded.trained = sum(p.requires_grad for p in loop.model.parameters())
     adapters = {live.number_of(p) for name, p in loop.model.named_parameters() if "lora_" in name}
     part_of = _parts(live.recorded, adapters, loop.vocabulary)
     return Traced(live.recorded, live.recorded.segments(part_of), loop.depth, _trained(loop.model))

@@ -1,13 +1,22 @@
 """How long a traced step takes: each operation by its arithmetic or its traffic, whichever is slower on the device."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from engine.worker.tracing.recorded import Recorded
 
 STEP = ("forward", "loss", "backward", "optimizer")
-LAUNCH = 4e-5
-"""Seconds that the host needs for an operation of eager torch through transformers; small models wait for it. Four steps of small
-models on an H100's host took 33 to 49 microseconds for each."""
+LAUNCH = 2.4e-5
+"""Seconds that a server needs for an operation of a forward pass of eager torch through transformers; small models wait for it.
+Llama-3-8B wrote 500 tokens in 15 s (huggingface/transformers, pull request 34247): a token is 1,170 such operations and as many
+looks at tensors, and each took 1.35 times as long here with a graph for the backward pass; a tenth is around the model."""
+
+
+VIEW, BACKWARD, KEPT, TENSOR = 0.3, 0.65, 1.8, 0.45
+"""What the host does, in operations of the forward pass that start a kernel: for one that only looks at a tensor in another way,
+for one of autograd's own, which goes through no Python, for a tensor that checkpointing's hooks keep and give back, for a tensor
+that an optimizer changes. On a CPU they took 8, 4, 4, 25 and 6 microseconds in models of next to nothing
+(`benchmarks/prediction/host.py`), and a card's driver takes about 6 more to start a kernel."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +36,8 @@ class Speed:
     """And of that torch's memory-efficient kernel."""
     precise: float = 0.0
     """Operations of that kernel in fp32, where they are not those of others."""
-    hooks: float = 0.0
-    """Operations that the host could start beside each of the forward pass, in the time it takes for checkpointing's hooks."""
+    hooks: bool = True
+    """Whether checkpointing is done by hooks; where it is reentrant they cost nothing."""
 
     def of(self, name: str, *, narrow: bool) -> float:
         """Operations a second, of an operation of that name."""
@@ -40,21 +49,42 @@ class Speed:
         return self.narrow * self.flash * (self.efficient if efficient else 1.0)
 
 
-def seconds(recorded: Recorded, speed: Speed, *, repeated: float = 1.0) -> tuple[float, float]:
-    """Of the second step: the device's time, and how many operations the host starts.
+class Work(NamedTuple):
+    """What a step is for a device and its host."""
 
-    `repeated` is how many micro-batches the step has for each that was traced.
+    busy: float
+    """Seconds of the device."""
+    started: float
+    """Operations' worth that the host does meanwhile."""
+    busy_after: float = 0.0
+    """The same of an update for which the host waits after each tensor, so that neither works while the other does."""
+    started_after: float = 0.0
+
+    def seconds(self, times: float, launch: float) -> float:
+        """If the device takes so many times what was told, and the host so many seconds an operation."""
+        return max(times * self.busy, launch * self.started) + times * self.busy_after + launch * self.started_after
+
+
+def work_of(recorded: Recorded, speed: Speed, *, repeated: float = 1.0, waits: bool = False) -> Work:
+    """Of the second step.
+
+    `repeated` is how many micro-batches the step has for each that was traced; `waits` whether the host does for the update.
     """
-    busy, count = 0.0, 0.0
+    busy, count = {True: 0.0, False: 0.0}, {True: TENSOR * recorded.trained, False: 0.0}
     of = {(name, narrow): speed.of(name, narrow=narrow) for name in set(recorded.names) for narrow in (True, False)}
-    ran = zip(recorded.phase_of(), recorded.names, recorded.flops, recorded.narrow, recorded.traffic, strict=True)
-    for phase, name, flops, narrow, traffic in ran:
+    told = (recorded.names, recorded.flops, recorded.narrow, recorded.traffic, recorded.again, recorded.hooked)
+    for phase, name, flops, narrow, traffic, again, hooked in zip(recorded.phase_of(), *told, strict=True):
         if phase not in STEP:
             continue
-        times = 1.0 if phase == "optimizer" else repeated
-        count += times * (traffic > 0 or flops > 0) * (1 + speed.hooks * (phase == "forward"))
-        busy += times * max(flops / of[name, narrow], traffic / speed.bandwidth)
-    return busy, count
+        update = phase == "optimizer"
+        times = 1.0 if update else repeated
+        started = 1.0 if traffic > 0 or flops > 0 else VIEW
+        count[update] += times * started * (BACKWARD if phase == "backward" and not again else 1.0)
+        count[update] += times * KEPT * hooked if speed.hooks else 0.0
+        busy[update] += times * max(flops / of[name, narrow], traffic / speed.bandwidth)
+    if waits:
+        return Work(busy[False], count[False], busy[True], count[True])
+    return Work(sum(busy.values()), sum(count.values()))
 
 
 def at_depth(less: float, more: float, shallow: tuple[int, int], layers: int) -> float:

@@ -1,5 +1,6 @@
 """What a step's operations cost on a card, by what its kernels are known to do."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
@@ -9,11 +10,12 @@ import torch
 from engine.prediction.stream import peaks
 from engine.worker.tracing.estimate import estimate
 from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.recorded import Recorded
 from engine.worker.tracing.shapes import flops_of
 from engine.worker.tracing.steps import traced
-from engine.worker.tracing.work import Speed
+from engine.worker.tracing.work import STEP, Speed, Work, work_of
 from recommender.facts import Facts
-from tests.engine.worker.test_tracing import LLAMA, step_of
+from tests.engine.worker.test_tracing import GEMMA, LLAMA, step_of
 
 WIDE: dict[str, Any] = LLAMA | {
     "hidden_size": 2048, "intermediate_size": 4096, "num_attention_heads": 16, "num_key_value_heads": 16, "num_hidden_layers": 1,
@@ -23,10 +25,10 @@ FP32 = {"length": 512, "base_dtype": "float32"}
 LONG = {"length": 8192, "base_dtype": "bfloat16", "micro_batch_rows": 2}
 
 
-def seconds(card: str, **given: Any) -> float:
+def seconds(card: str, measured: dict[str, Any] | None = None, /, **given: Any) -> float:
     usual = {"method": "full", "padded": False, "head": "causal_lm", "micro_batch_rows": 4, "gradient_checkpointing": "none"}
     machine = {"backend": "cuda", "devices": [{"name": card, "memory_total": 80 * 10**9}]}
-    facts = {"machine": machine, "model": {"config": WIDE}, "step": usual | given}
+    facts = {"machine": machine, "model": {"config": WIDE}, "step": usual | given, "measured": measured or {}}
     found: float = estimate(Facts.model_validate(facts))["seconds_per_step"]["predicted"]
     return found
 
@@ -85,6 +87,28 @@ def test_what_a_window_hides_is_not_multiplied(window: tuple[int, int] | None) -
     assert flops_of(calls._varlen_attn_backward.default, back, {}, None) == pytest.approx(5 * 2 * 64 * 2 * seen)
 
 
+def test_flash_attention_2_multiplies_no_more_than_its_window_on_the_way_there_and_back() -> None:
+    """Every layer of Mistral's looks 256 tokens back; of Gemma's only some do, which two depths do not tell, and it is counted
+    whole."""
+
+    def multiplied(config: dict[str, Any], layers: int | None = None, **given: Any) -> dict[str, int]:
+        step = step_of(base_dtype="bfloat16", length=1024, micro_batch_rows=1, padded=True, **given)
+        recorded = traced(LLAMA | config, step, Card(), layers).recorded
+        ran = list(zip(recorded.phase_of(), recorded.names, recorded.flops, strict=True))
+        return {told: sum(n for phase, name, n in ran if phase == told and "flash" in name) for told in ("forward", "backward")}
+
+    mistral = {"model_type": "mistral", "max_position_embeddings": 4096}
+    whole, windowed = multiplied(mistral | {"sliding_window": None}), multiplied(mistral | {"sliding_window": 256})
+    seen = sum(min(i + 1, 256) for i in range(1024)) / (1024 * 1024 / 2)
+    for phase, flops in whole.items():
+        assert windowed[phase] == pytest.approx(seen * flops, rel=0.01), phase
+    again = multiplied(mistral | {"sliding_window": 256}, gradient_checkpointing="layer")
+    assert again["backward"] == pytest.approx(windowed["backward"] + windowed["forward"], rel=0.01)
+    gemma = GEMMA | {"sliding_window": 256, "layer_types": ["sliding_attention"] * 2 + ["full_attention"]}
+    assert multiplied(gemma, 3)["forward"] == pytest.approx(whole["forward"], rel=0.01)
+    assert multiplied(gemma)["forward"] == pytest.approx((2 * windowed["forward"] + whole["forward"]) / 3, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("optimizer", "kernels", "each"),
     [("sgd", None, 3 * 4), ("adamw_8bit", None, 3 * 4 + 2 * 2 * 1), ("adamw", "fused", 3 * 4 + 2 * 2 * 4)],
@@ -102,9 +126,53 @@ def test_an_update_reads_and_writes_what_it_changes(optimizer: str, kernels: str
 def test_checkpointing_costs_the_host_more_than_what_is_computed_again_unless_it_is_reentrant() -> None:
     waits: dict[str, Any] = {"length": 8, "base_dtype": "bfloat16"}
     again = {"gradient_checkpointing": "layer"}
-    plain, hooked, reentrant, older = (
+    plain, hooked, reentrant, older, told = (
         seconds("NVIDIA H100 80GB HBM3", **waits, **given)
-        for given in ({}, again, again | {"transformers": "4.57"}, again | {"torch": "2.0"})
-    )
-    assert plain < reentrant == older < hooked
+        for given in (
+            {}, again, again | {"transformers": "4.57"}, again | {"torch": "2.0"},
+            again | {"transformers": "4.57", "use_reentrant": False},
+        )
+    )  # fmt: skip
+    assert plain < reentrant == older < hooked == told
     assert hooked - reentrant > reentrant - plain
+
+
+def test_a_layer_that_is_computed_again_is_work_once_more_and_what_hooks_keep_is_most() -> None:
+    """Autograd's own operations are less than those that go through Python, and so are looks."""
+    speed = Speed(narrow=1e12, wide=1e12, bandwidth=1e12)
+    plain, again = (
+        traced(LLAMA, step_of(method="lora", gradient_checkpointing=told), Card(), None).recorded for told in ("none", "layer")
+    )
+    phases = again.phase_of()
+    repeated = sum(again.again[i] for i, phase in enumerate(phases) if phase == "backward")
+    assert 1.0 * phases.count("forward") < repeated < 1.3 * phases.count("forward"), "and what is kept is detached"
+    assert not any(plain.again)
+    ways = ((plain, True), (again, False), (again, True))
+    of_three: dict[str, Any] = {"names": ["mm"] * 3, "flops": [1, 1, 0], "traffic": [1, 1, 0], "narrow": [True] * 3}
+    backward = Recorded(**of_three, again=[False, True, False], hooked=[0] * 3, phases=[("backward", 0)])
+    assert work_of(backward, speed).started == pytest.approx(0.65 + 1.0 + 0.65 * 0.3), "a product, one again, and a look"
+    once, reentrant, hooked = (work_of(recorded, replace(speed, hooks=hooks)).started for recorded, hooks in ways)
+    assert once < 0.8 * sum(plain.phase_of().count(phase) for phase in STEP)
+    assert 1.25 * once < reentrant < 1.5 * once
+    kept = sum(n for phase, n in zip(phases, again.hooked, strict=True) if phase == "forward")
+    assert hooked - reentrant == pytest.approx(1.8 * kept)
+    assert kept > 50 * int(LLAMA["num_hidden_layers"])
+
+
+def test_how_fast_a_host_is_that_nobody_measured_is_told_by_whose_computer_the_card_is_in() -> None:
+    waits: dict[str, Any] = {"length": 8, "base_dtype": "bfloat16", "method": "lora"}
+    server, own = (seconds(card, **waits) for card in ("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090"))
+    assert own == pytest.approx(2 / 3 * server)
+    assert seconds("NVIDIA RTX 6000 Ada Generation", **waits) == server
+    assert seconds("NVIDIA H100 80GB HBM3", {"launch": 4.8e-5}, **waits) == pytest.approx(2 * server)
+    done = Work(busy=1.0, started=50.0, busy_after=0.25, started_after=10.0)
+    assert done.seconds(1.0, 0.01) == 1.0 + 0.25 + 0.1, "what the card waits for comes after what it does"
+    assert done.seconds(1.0, 0.04) == 2.0 + 0.25 + 0.4
+
+
+def test_an_update_of_bitsandbytes_is_waited_for_tensor_by_tensor() -> None:
+    """So that no product of the backward pass hides what it costs the host."""
+    card, long = "NVIDIA A100-SXM4-80GB", {"length": 4096, "base_dtype": "bfloat16"}
+    fused, narrow = {"optimizer_implementation": "fused"}, {"optimizer": "adamw_8bit", "embeddings_in_fp32": False}
+    assert seconds(card, {"launch": 1e-4}, **long, **fused) == seconds(card, **long, **fused)
+    assert seconds(card, {"launch": 1e-4}, **long, **narrow) > 1.0005 * seconds(card, **long, **narrow)

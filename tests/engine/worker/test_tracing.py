@@ -690,6 +690,30 @@ def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_
     assert told(**narrow)["backward"] < told(**narrow, compute_dtype="float32")["backward"], "fp16 decides nothing"
 
 
+def test_8_bit_maps_keep_what_they_are_given_unless_checkpointing_is_reentrant() -> None:
+    """A byte a weight and four a row. Hooks take away what autograd saves, and these maps hold their inputs beside it: three
+    kinds of a layer (queries, keys and values share one, the two maps of the gate too)."""
+
+    def told(**given: Any) -> dict[str, int]:
+        step = step_of(method="qlora", quantization="int8", base_dtype="float16", kbit_prepared=False, **given)
+        return by_phase(traced(LLAMA, step.model_copy(update={"double_quantization": None}), Card(), None).segments)
+
+    again: dict[str, Any] = {"gradient_checkpointing": "layer"}
+    plain, kept, let_go = told(), told(**again), told(**again, use_reentrant=True)
+    assert let_go == told(**again, transformers="4.57.1")
+    rows, layers = 4 * 48, int(LLAMA["num_hidden_layers"])
+    inputs = 2 * rows * layers * (3 * 64 + 192)
+    assert kept["loss"] - let_go["loss"] == pytest.approx(inputs, rel=0.1)
+    assert let_go["loss"] < kept["loss"] < plain["loss"]
+    maps = layers * (2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 192)
+    whole, narrow = (
+        peaks(traced(LLAMA, step_of(method=method, base_dtype="float16", kbit_prepared=False, **given), Card(), None).segments)
+        for method, given in (("lora", {}), ("qlora", {"quantization": "int8", "double_quantization": None}))
+    )
+    rows_of_maps = layers * (2 * 64 + 2 * 32 + 2 * 192 + 64)
+    assert whole["parts"]["weights"] - narrow["parts"]["weights"] == pytest.approx(maps - 4 * rows_of_maps, abs=4096)
+
+
 def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
     step = step_of(method="qlora", base_dtype="bfloat16", kbit_prepared=False, compute_dtype="bfloat16", bitsandbytes="0.50")
     config = MIXTURE | {"num_hidden_layers": 1}
