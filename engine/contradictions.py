@@ -143,5 +143,5 @@ def check_rows(plan: Plan, data: DataFacts) -> None:
     many = f"{'' if cut.length == plan.max_length else 'at least '}{cut.rows_untrained:,} of {data.rows:,}"
     raise InputError(
         f"max_length is {plan.max_length}, and the answers of {many} rows begin after that: nothing would be learned from "
-        "them. Raise max_length, or shorten the prompts."
+        "them. Raise max_length if the model reads more, or shorten the prompts."
     )

@@ -76,9 +76,9 @@ CAUTIONS: dict[str, str] = {
     "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "
     "lost.",
     "untrained": "The answers of {rows:count} rows ({share:share}) begin after token {length:count}: nothing is learned "
-    "from them. Above a tenth the run refuses to start; raise max_length, or shorten the prompts.",
+    "from them. Above a tenth the run refuses to start; raise max_length if the model reads more, or shorten the prompts.",
     "untrained_one": "The answer of one row ({share:share}) begins after token {length:count}: nothing is learned from it. "
-    "Above a tenth the run refuses to start; raise max_length, or shorten the prompt.",
+    "Above a tenth the run refuses to start; raise max_length if the model reads more, or shorten the prompt.",
     "left_out": "{rows:count} rows have nothing to read, or nothing to learn, and are left out.",
     "left_out_one": "One row has nothing to read, or nothing to learn, and is left out.",
     "unasked": "{rows:count} conversations begin with the assistant: what it says before the first question is left out.",

@@ -100,7 +100,8 @@ def decide(facts: Facts) -> Recommendation:
     nearest = nearest_of(candidates.values())
     verdict: Verdict = nearest.method
     instead: tuple[str, ...] = ()
-    against: set[str | None] = set()
+    # Where a method has more points than the one advised, why it is out comes first.
+    against: set[str | None] = {c.removed_by for c in candidates.values() if c.points > nearest.points}
     if closed:
         verdict, instead = "not_yet", tuple(dict.fromkeys(i for g in closed for i in g.instead))
     elif not nearest.viable:
@@ -219,7 +220,7 @@ def _runner_up(nearest: Candidate, candidates: dict[Method, Candidate]) -> Metho
 
 
 def _in_order(reasons: list[Reason], winner: Method, against: set[str | None]) -> list[Reason]:
-    """Gates, or where nothing fits what is `against` each, then what speaks for the winner, then the rest; stable."""
+    """Gates, or what is `against` methods (each, where nothing fits), then what speaks for the winner, then the rest; stable."""
     name = METHOD_NAMES[winner]
 
     def rank(r: Reason) -> int:

@@ -60,7 +60,8 @@ def card(
             rows.insert(1, ("", between.format(low=size(memory.low), high=size(memory.high), origin=origin[memory.origin])))
         low, high = (duration(h * 3600) for h in (hours.low, hours.high))
         rows.insert(-3, ("", between.format(low=low, high=high, origin=origin[hours.origin])))
-        rows.append((_("points"), f"{candidate.points:g}"))
+        out = _(" (ruled out)") if (candidate.removed_by or "").startswith("D") else ""
+        rows.append((_("points"), f"{candidate.points:g}{out}"))
     column = max(cell_len(name) for name, _text in rows) + 1
     lines = [Content.styled(heading, "bold"), Content.assemble(fit)]
     parts, predicted = (memory.parts, memory.predicted) if memory.counted else ({}, 0)

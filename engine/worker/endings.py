@@ -70,7 +70,7 @@ def of_error(run: RunDirectory, plan: Plan | None, phase: str, error: Exception)
         gone = f"The folder of the run, {run.path}, was moved or removed while {doing(phase)}; what was saved in it is intact."
         cure = "`loracle resume` with its new path continues it."
         return {"status": "failed", "code": int(Exit.FAILED), "cause": gone, "cure": cure, "checkpoint": None}
-    return _failed(run, said, error)
+    return _failed(run, said if said.endswith(".") else f"{said}.", error)
 
 
 def _relief(run: RunDirectory, plan: Plan | None, phase: str) -> str:

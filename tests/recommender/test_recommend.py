@@ -273,6 +273,15 @@ def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
         assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G9_cannot_write")
 
 
+def test_why_a_method_with_more_points_is_out_is_told_first() -> None:
+    """LoRA's three points stood beside the one of what was advised, and four reasons before the one that decided."""
+    tiny = LLAMA_1B | {"parameters": 500_000, "embedding_parameters": 200_000, "layers": 2, "hidden_size": 128}
+    few = {"rows": 900, "unique_rows": 900, "trained_tokens": 100_000, "tokens_total": 200_000}
+    advice = advise(CPU, tiny, INSTRUCTIONS | few)
+    assert (advice.verdict, points(advice)["lora"] > points(advice)["full"]) == ("full", True)
+    assert advice.reasons[0].code == "D3_too_small_for_adapters"
+
+
 def test_a_time_budget_rules_out_what_takes_longer_and_says_how_long() -> None:
     advice = advise(CPU, BERT, IMDB, goal={"time_budget_hours": 0.5})
     assert (advice.verdict, advice.confidence) == ("does_not_fit", "clear"), "for memory each would do"

@@ -121,4 +121,5 @@ def test_a_memory_bar_is_as_wide_as_asked_and_shows_the_limit() -> None:
 
 def test_a_memory_bar_survives_unknown_numbers() -> None:
     assert len(bars.gauge_bar(None, None, None, None, 10).plain) == 10
+    assert bars.gauge_bar(370_000_000, 370_000_000, None, None, 10).plain == "·" * 10, "full, before anybody knew of what"
     assert len(bars.candidate_bar({}, 0, 0, 10).plain) == 10

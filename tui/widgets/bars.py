@@ -46,6 +46,8 @@ def gauge_bar(now: int | None, peak: int | None, predicted: int | None, availabl
     used = min(round((now or 0) / scale), width)
     top = min(max(round((peak or 0) / scale), used), width)
     full, before, empty = ("█", "▒", "·") if unicode_terminal() else ("#", "+", ".")
+    if not (available or predicted):  # nothing to measure it against yet: 0.4 of 20 GB filled the whole bar
+        return Content.styled(empty * width, "dim")
     bar = Content.assemble((full * used, "$primary"), (before * (top - used), "$warning"), (empty * (width - top), "dim"))
     if not predicted or width < 1:
         return bar

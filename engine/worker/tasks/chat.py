@@ -206,4 +206,4 @@ def why_untrained(rows: Rows, untrained: dict[int, bool], *, cut: str, whole: st
     said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
     if sum(untrained.values()) < len(untrained) / 2:
         return f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned."
-    return f"{said}: {cut}. Raise max_length, or shorten the prompts."
+    return f"{said}: {cut}. Raise max_length if the model reads more, or shorten the prompts."

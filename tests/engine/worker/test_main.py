@@ -193,6 +193,7 @@ def test_any_error_of_a_library_becomes_one_sentence(
     assert (end["status"], end["code"], end["checkpoint"]) == ("failed", 4, None)
     assert end["cause"].startswith(said.format(run.path))
     assert not {"\n", "\x1b"} & set(end["cause"])
+    assert end["cause"].endswith("."), "a sentence stands behind it"
     assert end["cure"].startswith(cure)
     assert str(run.log) in end["cure"]
     assert end["cure"].endswith(f"`loracle resume {run.name}` continues it.") is not said.startswith("RuntimeError")
