@@ -28,6 +28,8 @@ written flash attention 2 and the memory-efficient kernel, cuDNN's attention in 
 300 Tflop/s of an H100's 989 forward, and 430)."""
 CUDNNS = (2, 11)
 """The first torch that takes cuDNN's by itself on such cards (huggingface/transformers, pull request 48163)."""
+CUDNNS_WIDEST = 128
+"""Values of a head up to which they do (`attending.kernel_for`)."""
 EFFICIENT = 0.45
 """Of flash attention's speed, what the memory-efficient kernel has forward and backward (Dao-AILab/flash-attention, issue 416:
 0.33 to 0.59 for 64 and 128 values a head)."""
@@ -148,10 +150,17 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
         wide = max(wide, tensor * narrow / TF32)
     major = known.capability[0]
     before = step.torch is not None and version_of(step.torch) < CUDNNS
-    cudnns = step.attention is None and not own_step(step) and not before and major in AMPERES
+    narrow_heads = _head_width(models.config_of(facts.model.config or {}).get_text_config()) <= CUDNNS_WIDEST
+    cudnns = step.attention is None and not own_step(step) and not before and major in AMPERES and narrow_heads
     amperes = AMPERES.get(major, 1.0)
     flash, efficient = (1.0, 1.0) if cudnns else (amperes, EFFICIENT)
     precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
     kernels = {"flash": flash, "efficient": efficient, "precise": precise}
     launch = facts.measured.launch or work.LAUNCH * host_of(facts.machine)
     return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=not step.reentrant), measured
+
+
+def _head_width(text: Any) -> int:
+    """Values of a query's head."""
+    heads = getattr(text, "num_attention_heads", None) or 1
+    return int(getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // heads)

@@ -21,14 +21,15 @@ WIDE: dict[str, Any] = LLAMA | {
     "hidden_size": 2048, "intermediate_size": 4096, "num_attention_heads": 16, "num_key_value_heads": 16, "num_hidden_layers": 1,
     "max_position_embeddings": 8192,
 }  # fmt: skip
-FP32 = {"length": 512, "base_dtype": "float32"}
-LONG = {"length": 8192, "base_dtype": "bfloat16", "micro_batch_rows": 2}
+FP32: dict[str, Any] = {"length": 512, "base_dtype": "float32"}
+LONG: dict[str, Any] = {"length": 8192, "base_dtype": "bfloat16", "micro_batch_rows": 2}
+FLASH = LONG | {"attention": "flash"}
 
 
-def seconds(card: str, measured: dict[str, Any] | None = None, /, **given: Any) -> float:
+def seconds(card: str, measured: dict[str, Any] | None = None, /, *, config: dict[str, Any] = WIDE, **given: Any) -> float:
     usual = {"method": "full", "padded": False, "head": "causal_lm", "micro_batch_rows": 4, "gradient_checkpointing": "none"}
     machine = {"backend": "cuda", "devices": [{"name": card, "memory_total": 80 * 10**9}]}
-    facts = {"machine": machine, "model": {"config": WIDE}, "step": usual | given, "measured": measured or {}}
+    facts = {"machine": machine, "model": {"config": config}, "step": usual | given, "measured": measured or {}}
     found: float = estimate(Facts.model_validate(facts))["seconds_per_step"]["predicted"]
     return found
 
@@ -50,11 +51,13 @@ def test_attention_that_is_written_for_ampere_is_no_faster_on_what_came_after(ca
     assert found["flash"] / found[None] == pytest.approx(1.0, abs=0.03) if slower == 1 else found["flash"] > slower * found[None]
     assert seconds(card, **LONG, torch="2.10.0") == pytest.approx(found["flash"], rel=0.03)
     assert seconds(card, **LONG, torch="2.11.0") == found[None]
+    wide: dict[str, Any] = {"config": WIDE | {"head_dim": 256}}
+    assert seconds(card, **wide, **LONG) == pytest.approx(seconds(card, **wide, **FLASH)), "which cuDNN's is not taken for"
 
 
 def test_the_kernel_that_computes_in_fp32_makes_three_products_in_tf32_of_one() -> None:
     """So it gained less from a Hopper than products in fp32 did, and cuDNN's takes no fp32."""
-    told = {"length": 8192, "base_dtype": "float32"}
+    told: dict[str, Any] = {"length": 8192, "base_dtype": "float32"}
     gained = {
         name: seconds("NVIDIA A100-SXM4-80GB", **told, attention=name) / seconds("NVIDIA H100 80GB HBM3", **told, attention=name)
         for name in ("efficient", None, "math")
@@ -172,7 +175,8 @@ def test_how_fast_a_host_is_that_nobody_measured_is_told_by_whose_computer_the_c
 
 def test_an_update_of_bitsandbytes_is_waited_for_tensor_by_tensor() -> None:
     """So that no product of the backward pass hides what it costs the host."""
-    card, long = "NVIDIA A100-SXM4-80GB", {"length": 4096, "base_dtype": "bfloat16"}
-    fused, narrow = {"optimizer_implementation": "fused"}, {"optimizer": "adamw_8bit", "embeddings_in_fp32": False}
+    card, long = "NVIDIA A100-SXM4-80GB", dict[str, Any](length=4096, base_dtype="bfloat16")
+    fused = dict[str, Any](optimizer_implementation="fused")
+    narrow = dict[str, Any](optimizer="adamw_8bit", embeddings_in_fp32=False)
     assert seconds(card, {"launch": 1e-4}, **long, **fused) == seconds(card, **long, **fused)
     assert seconds(card, {"launch": 1e-4}, **long, **narrow) > 1.0005 * seconds(card, **long, **narrow)
