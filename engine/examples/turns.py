@@ -291,7 +291,14 @@ def given_tools(value: Any, fault: Fault) -> list[Any] | None:
         raise fault(
             "does not hold a list of tools, each an object as chat templates expect it; write it so, or rename the column"
         )
-    return found
+    return [_wrapped(tool) for tool in found]
+
+
+def _wrapped(tool: dict[str, Any]) -> dict[str, Any]:
+    """A tool as templates know it; rows may name the function alone, as LLaMA-Factory's and OpenAI's Responses do."""
+    if "function" in tool or not isinstance(tool.get("name"), str):
+        return tool
+    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
 
 
 def _is_json(found: list[Any]) -> bool:

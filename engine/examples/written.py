@@ -83,9 +83,9 @@ def tools_of(table: Table, roles: Mapping[str, str]) -> list[Any] | None:
     messages of the prompt (OpenAI's pairs)."""
     if "tools" in table.columns:
         return table.columns["tools"]
-    older = table.columns.get("functions", ())
+    older = table.columns.get("functions", [])
     if any(isinstance(value, list) for value in older):
-        return [[{"type": "function", "function": f} for f in v] if isinstance(v, list) else v for v in older]
+        return older
     beside = f"{roles.get('prompt', '').rpartition('.')[0]}.tools"
     return table.values(beside) if table.holds(beside) else None
 

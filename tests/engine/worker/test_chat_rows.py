@@ -79,10 +79,14 @@ def test_tools_are_found_where_openai_writes_them(tmp_path: Path) -> None:
     look = {"name": "look", "parameters": {}}
     older = {"messages": TALK, "functions": [look]}
     rows = read(tmp_path, [older, {"messages": TALK}], "messages", {"messages": "messages"}, "chat")
-    assert [item["tools"] for item in rows.items] == [[{"type": "function", "function": look}], None]
+    known = [{"type": "function", "function": look}]
+    assert [item["tools"] for item in rows.items] == [known, None]
     pair = {"input": {"messages": TALK[1:2], "tools": [look]}, "chosen": TALK[2:3], "rejected": TALK[4:]}
     columns = {"prompt": "input.messages", "chosen": "chosen", "rejected": "rejected"}
-    assert read(tmp_path, [pair], "preference", columns, "preference").items[0]["tools"] == [look]
+    assert read(tmp_path, [pair], "preference", columns, "preference").items[0]["tools"] == known
+    for bare in ([look], [look | {"type": "function"}], json.dumps([look]), known):  # as LLaMA-Factory's and OpenAI's Responses
+        rows = read(tmp_path, [{"messages": TALK, "tools": bare}], "messages", {"messages": "messages"}, "chat")
+        assert rows.items[0]["tools"] == known, "templates know no other form (gpt-oss)"
     flat = {"input.messages": TALK[1:2], "chosen": TALK[2:3], "rejected": TALK[4:]}
     assert read(tmp_path, [flat], "preference", columns, "preference").items[0]["tools"] is None
 
@@ -93,7 +97,7 @@ def test_tools_are_found_where_columns_are_read_one_by_one(tmp_path: Path) -> No
     pq.write_table(pa.Table.from_pylist([{"messages": TALK, "tools": json.dumps([look]), "more": 1}]), tmp_path / "a.parquet")
     choice = {"train": str(tmp_path / "a.parquet"), "layout": "messages", "columns": {"messages": "messages"}}
     rows, _ = load(DataChoice.model_validate(choice), "chat")
-    assert [item["tools"] for item in rows.items or ()] == [[look]]
+    assert [item["tools"] for item in rows.items or ()] == [[{"type": "function", "function": look}]]
 
 
 def test_tools_nested_without_end_are_refused_with_their_row(tmp_path: Path) -> None:
