@@ -98,7 +98,7 @@ def _token(event: Event, sizes: dict[int, int]) -> _Token:
     return _Token((event.name, event.size < 0), sizes[event.number])
 
 
-MOST_REGIONS = 10
+MOST_REGIONS = 16
 MOST_TRIED = 150_000
 """Lengths of a layer's part, in all places together, after which a trace at full depth is quicker than looking on."""
 Codes = np.ndarray[Any, np.dtype[np.int64]]
@@ -120,21 +120,24 @@ class _Search:
     """Which parts of the shorter list have to be repeated to make the longer one."""
 
     def __init__(self, less: Sequence[_Token], more: Sequence[_Token], *, backwards: bool) -> None:
-        self._whole = _coded(less, more)
+        self._tokens = _coded(less, more)[1]
         self._what = _coded([t.what for t in less], [t.what for t in more])
+        both = {t.size for t in less} & {t.size for t in more}
+        self._sized = _coded(*([t if t.size in both else t.what for t in tokens] for tokens in (less, more)))
         self._backwards = backwards
         self._repeated: dict[int, np.ndarray[Any, np.dtype[np.bool_]]] = {}
         self._less, self._more = self._what
         self._left = 0
-        self._failed: set[tuple[int, int, int]] = set()
+        self._failed: dict[tuple[int, int, int], int] = {}
+        """Where, and with how many regions at most, none was found from a position on: nor is one from a later position."""
 
     def regions(self) -> list[_Region] | None:
         """The fewest regions that do it.
 
         First by what happens: sizes may grow with the depth. Where that does not tell where one region ends and the next begins,
-        as among adapters that are all made alike, by sizes as well.
+        as among adapters that are all made alike, by sizes as well, but those that only one of both depths has.
         """
-        for less, more in (self._what, self._whole):
+        for less, more in (self._what, self._sized):
             self._less, self._more, self._left = less, more, MOST_TRIED
             self._failed.clear()
             for most in range(MOST_REGIONS + 1):
@@ -145,15 +148,14 @@ class _Search:
 
     def _from(self, i: int, j: int, most: int) -> list[_Region] | None:
         """Regions from position i of the one and j of the other on, at most so many."""
-        if (i, j, most) in self._failed:
-            return None
         less, more = self._less[i:], self._more[j:]
         longest, lacking = min(len(less), len(more)), len(more) - len(less)
         differs = less[:longest] != more[:longest]
         same = int(differs.argmax()) if differs.any() else longest
         if lacking == 0 and same == longest:
             return []
-        if lacking <= 0 or most == 0:
+        here = i + same, j + same, most
+        if lacking <= 0 or most == 0 or j >= self._failed.get(here, j + 1):
             return None
         for length in range(1, lacking + 1) if most > 1 else (lacking,):
             self._left -= 1
@@ -163,7 +165,7 @@ class _Search:
                 rest = self._from(i + (begin - j) + 2 * length, begin + 3 * length, most - 1)
                 if rest is not None:
                     return [_Region(begin, length), *rest]
-        self._failed.add((i, j, most))
+        self._failed[here] = j
         return None
 
     def _begins(self, first: int, end: int, length: int) -> list[int]:
@@ -172,7 +174,7 @@ class _Search:
         Forward as early, backward as late as may be, so that both find the same layers.
         """
         if length not in self._repeated:
-            tokens = self._whole[1]
+            tokens = self._tokens
             unlike = np.cumsum(np.concatenate([[0], tokens[:-length] != tokens[length:]]))
             places = max(len(tokens) - 3 * length + 1, 0)
             self._repeated[length] = unlike[2 * length : 2 * length + places] == unlike[:places]
@@ -300,17 +302,21 @@ class _Extension:
 
     def _release(self, out: Segment, name: str, there: _Place) -> None:
         if there not in self._numbers:
-            there = self._twin(there)
+            there = self._twin(there, anywhere=out.phase.endswith("optimizer"))
         self._gone += 1
         out.events.append(Event(self._numbers.pop(there), -1, name))
 
-    def _twin(self, there: _Place) -> _Place:
+    def _twin(self, there: _Place, *, anywhere: bool) -> _Place:
         """Another block of that layer's part, as large and made by the same operation: layers may let go of two such blocks,
-        the copies of two weights for instance, in either order."""
+        the copies of two weights for instance, in either order. Gradients go together, so that any other one will do: where
+        those of all adapters are alike, nothing tells an encoder's from a decoder's."""
         blocks = self._blocks[there.segment, there.region]
         for offset, made in blocks.items():
             if made == blocks[there.offset] and there._replace(offset=offset) in self._numbers:
                 return there._replace(offset=offset)
+        for other in self._numbers if anywhere else ():
+            if other.segment == there.segment and self._blocks[other.segment, other.region][other.offset] == blocks[there.offset]:
+                return other
         raise Unlike("a block goes that was not made")
 
 
