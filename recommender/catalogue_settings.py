@@ -96,9 +96,9 @@ SETTINGS: dict[str, str] = {
     "S_precision_fp32_could_be_bf16": "Everything in fp32. This processor multiplies bf16 in hardware, but whether that pays for "
     "this step was not tried.",
     "S_precision_bf16_tried": "Weights in fp32, products in bf16: {speedup} times as fast as fp32 in a trial of this step on "
-    "this processor, with a loss of {loss} against {loss_fp32}.",
+    "this processor, with a loss that differs by {apart:share}.",
     "S_precision_bf16_adapters_tried": "The frozen base in bf16, the adapters in fp32: {speedup} times as fast as fp32 in a "
-    "trial of this step on this processor, with a loss of {loss} against {loss_fp32}.",
+    "trial of this step on this processor, with a loss that differs by {apart:share}.",
     "S_precision_fp32_bf16_slower": "Everything in fp32: in a trial of this step on this processor bf16 was only {speedup} "
     "times as fast, too little for its rounding.",
     "S_precision_fp32_bf16_wrong": "Everything in fp32: in a trial of this step on this processor bf16 did not compute what fp32 "

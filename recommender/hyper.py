@@ -15,7 +15,7 @@ from recommender.counting import (
     split_of,
     trained_tokens,
 )
-from recommender.facts import DataFacts, Facts, Machine
+from recommender.facts import Bf16Trial, DataFacts, Facts, Machine
 from recommender.plan import metrics_of
 from recommender.recommendation import Method, Precision, Settings, Trained
 from recommender.shape import Shape, fp16_hostile, t5_like, tuned_as_encoder
@@ -156,10 +156,15 @@ def bf16_on_cpu(facts: Facts, method: Method) -> Literal["untried", "wrong", "sl
     trial = (facts.measured.bf16 or {}).get(method)
     if trial is None:
         return "untried"
-    apart = None if trial.loss is None else abs(trial.loss - trial.loss_fp32) / max(trial.loss_fp32, 1e-6)
+    apart = losses_apart(trial)
     if apart is None or apart > LOSSES_APART or trial.gradients_apart is None or trial.gradients_apart > GRADIENTS_APART:
         return "wrong"
     return "faster" if trial.speedup >= BF16_GAIN else "slower"
+
+
+def losses_apart(trial: Bf16Trial) -> float | None:
+    """How far the loss in bf16 is from that in fp32, as a share of it; `None` where it is no number."""
+    return None if trial.loss is None else abs(trial.loss - trial.loss_fp32) / max(trial.loss_fp32, 1e-6)
 
 
 def supports_bf16(machine: Machine) -> bool:

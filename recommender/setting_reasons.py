@@ -209,8 +209,8 @@ def _memory(facts: Facts, chosen: Candidate) -> Iterator[Reason]:
     found = hyper.bf16_on_cpu(facts, chosen.method) if facts.machine.backend == "cpu" else None
     if found == "faster" and named in ("bf16", "bf16_adapters"):
         trial = (facts.measured.bf16 or {})[chosen.method]
-        losses = {"loss": round(trial.loss or 0.0, 4), "loss_fp32": round(trial.loss_fp32, 4)}
-        named, known = f"{named}_tried", known | losses | {"speedup": round(trial.speedup, 2)}
+        apart = round(hyper.losses_apart(trial) or 0.0, 6)
+        named, known = f"{named}_tried", known | {"apart": apart, "speedup": round(trial.speedup, 2)}
     elif found == "slower" and named == "fp32":
         named, known = "fp32_bf16_slower", known | {"speedup": round((facts.measured.bf16 or {})[chosen.method].speedup, 2)}
     elif found == "wrong" and named == "fp32":

@@ -31,10 +31,10 @@ KIND = "trials"
 TOKENS = (512, 128)
 """Of a step, about: as many as an everyday batch of short texts has, and fewer where a model is large; below that bf16 gains
 less than it would."""
-WORK = 120e9
-"""Floating-point operations of a step, at most: a second of two cores. Models that are still larger are tried with their first
-layers."""
-TOO_MUCH = 8 * WORK
+WORK = 45e9
+"""Floating-point operations of a step, at most: half a second of two cores. Models that are still larger are tried with their
+first layers."""
+TOO_MUCH = 960e9
 """Beyond that two layers take longer than anybody waits."""
 LEAST_LAYERS = 2
 LENGTHS = (16, 256)
@@ -117,6 +117,7 @@ def _wanted(facts: Facts) -> dict[str, Any] | None:
         "rows": rows,
         "length": length,
         "layers": layers if layers < shape.layers else None,
+        "depth": shape.layers,
     }
 
 

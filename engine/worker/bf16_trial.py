@@ -1,8 +1,8 @@
 """Whether bf16 pays on this CPU: training steps of a model both ways in turns, from the same start. A child does it.
 
 With the model's own first layers where its weights are on this machine; else with random ones, of which speed and agreement
-can be told as well. Timed is the processor time of this thread, which has its share of every product and all of the rest: a
-neighbour that takes the cores for a moment is in no step.
+can be told as well; the layers that it lacks are counted with what the others take. Timed is the processor time of this thread,
+which has its share of every product and all of the rest: a neighbour that takes the cores for a moment is in no step.
 """
 
 import copy
@@ -17,6 +17,7 @@ import torch
 
 from engine.prediction.heads import HEADS
 from engine.worker import causal, generic_text, modeling
+from engine.worker.layer_time import LayerTime
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Task
 from engine.worker.tasks.registry import task_of
@@ -115,17 +116,22 @@ class _Side:
             self.task.adopt(self.model)
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
+        layers, depth = given.request["layers"], given.request["depth"]
+        self._more: float = 0.0 if layers is None else (depth - layers) / max(layers - 1, 1)
+        """Times what all layers but the last one take."""
+        self._layers = LayerTime(self.model, layers or 0)
         self.optimizer = torch.optim.AdamW(self.trained, lr=0.0, fused=True)
         self.rows = given.rows, [_target(self.task, row, i) for i, row in enumerate(given.rows)]
 
     def gradients(self) -> tuple[float, float]:
-        """Gradients of one step, left behind; its loss a unit, and its seconds."""
+        """Gradients of one step, left behind; its loss a unit, and the seconds of that at the model's own depth."""
         seed_everything(SEED)
         begin = time.thread_time()
         with autocast(torch.device("cpu"), self.precision):
             loss = self.task.total(self.model, *self.rows) / self.task.weight(self.rows[1])
         loss.backward()
-        return float(loss.detach()), time.thread_time() - begin
+        took = time.thread_time() - begin
+        return float(loss.detach()), took + self._more * self._layers.taken()
 
     def first(self) -> tuple[float, list[torch.Tensor | None]]:
         """Loss and gradients of the first step, which warms up and makes the moments."""
@@ -136,12 +142,13 @@ class _Side:
         return loss, found
 
     def update(self) -> float:
-        """The rest of the step; its seconds."""
+        """The rest of the step; its seconds at that depth."""
         begin = time.thread_time()
         torch.nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return time.thread_time() - begin
+        inner, trained = self._layers.parameters, sum(p.numel() for p in self.trained)
+        return float((time.thread_time() - begin) * (1 + self._more * inner / trained))
 
 
 def _trial(given: _Given, method: str, settings: dict[str, Any]) -> tuple[dict[str, Any], bool]:

@@ -130,13 +130,13 @@ def test_large_models_are_tried_on_fewer_tokens_then_on_fewer_layers() -> None:
     chat = DataFacts(task="chat", rows=100, tokens_p50=900)
     writer = {"family": "decoder", "parameters": 135_000_000, "embedding_parameters": 28_300_000, "layers": 30,
               "hidden_size": 576, "vocabulary_size": 49_152, "tied_embeddings": True}  # fmt: skip
-    assert size(chat, **writer) == (1, 128, 30)
+    assert size(chat, **writer) == (1, 128, 8)
     large = {"family": "decoder", "parameters": 1_100_000_000, "embedding_parameters": 65_000_000, "layers": 22,
              "hidden_size": 2048, "vocabulary_size": 32_000}  # fmt: skip
     found = size(chat, **large)
     assert found is not None
     assert found[:2] == (1, 128)
-    assert found[2] in (2, 3)
+    assert found[2] == 2
 
 
 @pytest.mark.parametrize("child", [False, pytest.param(True, marks=pytest.mark.faults)])  # which has 35 seconds
