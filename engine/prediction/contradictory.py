@@ -76,10 +76,12 @@ def ignored(step: TrainingStep) -> list[str]:
     Loracle's own step chooses by itself."""
     unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
     own = {"evaluation_rows": step.evaluation_rows, "set_to_none": not step.set_to_none,
-           "activation_offloading": step.activation_offloading} if step.loss == "chunked" else {}
+           "activation_offloading": step.activation_offloading,
+           "use_reentrant": step.use_reentrant} if step.loss == "chunked" else {}
     unknown += [name for name, value in own.items() if value]
     of_maps = ("compute_dtype", "bitsandbytes") if step.method != "qlora" or step.quantization == "int8" else ()
     unknown += [name for name in of_maps if getattr(step, name)]
+    unknown += ["use_reentrant"] if step.use_reentrant is not None and step.gradient_checkpointing == "none" else []
     unknown += ["optimizer_state_dtype"] if step.optimizer_state_dtype and step.optimizer in WITHOUT_CHOICE else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 

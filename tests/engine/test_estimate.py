@@ -354,8 +354,12 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     assert estimate(Facts.model_validate(kept))["ignored"] == ["model.config.quantization_config"], "counted whole"
     others = {"evaluation_rows": 64, "set_to_none": False, "loss": "chunked"}
     card = {"machine": {"backend": "cuda", "devices": [{"name": "A100"}]}, "model": {"config": CONFIG}}
-    own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True}})
-    assert estimate(own)["ignored"] == ["evaluation_rows", "set_to_none", "activation_offloading"], "Loracle's has its own ways"
+    own = Facts.model_validate(card | {"step": STEP | others | {"activation_offloading": True, "use_reentrant": True}})
+    own_ways = ["evaluation_rows", "set_to_none", "activation_offloading", "use_reentrant"]
+    assert estimate(own)["ignored"] == own_ways, "Loracle's has its own ways"
+    for again, passed in (("none", ["use_reentrant"]), ("layer", None), (None, None)):
+        how = Facts.model_validate(card | {"step": STEP | {"use_reentrant": False, "gradient_checkpointing": again}})
+        assert estimate(how).get("ignored") == passed, "it is a way of checkpointing"
     sgd = STEP | {"optimizer": "sgd", "momentum": 0.9, "optimizer_state_dtype": "uint8"}
     assert estimate(Facts.model_validate(card | {"step": sgd}))["ignored"] == ["optimizer_state_dtype"], "they are as the weights"
     assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"

@@ -1,6 +1,8 @@
 """8-bit maps without weights (LLM.int8): what `load_in_8bit` puts in the place of linear ones, and what their products make.
 
-Of outliers, columns that are multiplied in 16 bit, none are counted: there are a few in thousands, which no facts tell.
+Of outliers, columns that are multiplied in 16 bit, none are counted: there are a few in thousands, which no facts tell. Nor are
+bitsandbytes' layouts before 0.45 (its pull request 1401). Reentrant checkpointing lets what a map was given go with its layer; it
+goes with the map here.
 """
 
 import contextlib
@@ -67,7 +69,7 @@ class _Product(torch.autograd.Function):  # type: ignore[misc]  # mypy does not 
             else:
                 ctx.save_for_backward(rows)
         narrow, of_rows = _narrowed(rows)
-        found = _scaled(narrow, weight).to(x.dtype)
+        found = _scaled(narrow, weight, x.dtype)
         del narrow, of_rows
         return found.reshape(*x.shape[:-1], weight.shape[0])
 
@@ -94,7 +96,8 @@ def _narrowed(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return narrow, of_rows
 
 
-def _scaled(narrow: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """`int8_scaled_mm`: the product in whole numbers of 4 bytes, and what they stand for in fp16."""
+def _scaled(narrow: torch.Tensor, weight: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """`int8_scaled_mm`: the product in whole numbers of 4 bytes, which stays until what they stand for in fp16 is in the type of
+    what was given."""
     whole = torch._int_mm(narrow, weight.t())
-    return whole.to(torch.float16)
+    return whole.to(torch.float16).to(dtype)

@@ -157,7 +157,7 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
     kernels = {"flash": flash, "efficient": efficient, "precise": precise}
     launch = facts.measured.launch or work.LAUNCH * host_of(facts.machine)
-    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=not step.reentrant), measured
+    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=own_step(step) or not step.reentrant), measured
 
 
 def _head_width(text: Any) -> int:

@@ -138,6 +138,9 @@ def test_checkpointing_costs_the_host_more_than_what_is_computed_again_unless_it
     )  # fmt: skip
     assert plain < reentrant == older < hooked == told
     assert hooked - reentrant > reentrant - plain
+    own: dict[str, Any] = again | {"loss": "chunked", "autocast": "bfloat16", "base_dtype": "float32", "length": 8}
+    hooked, own_ways = (seconds("NVIDIA H100 80GB HBM3", **own, use_reentrant=how) for how in (None, True))
+    assert hooked == own_ways, "Loracle's are not"
 
 
 def test_a_layer_that_is_computed_again_is_work_once_more_and_what_hooks_keep_is_most() -> None:

@@ -18,7 +18,7 @@ from engine.prediction.deeper import SHALLOW, extended
 from engine.prediction.resolve import resolved
 from engine.prediction.stream import PHASES, peaks
 from engine.worker import products
-from engine.worker.tracing import kernels, plain, pretend, scratch, shapes, spans, steps, timed, work
+from engine.worker.tracing import eight_bit, kernels, plain, pretend, scratch, shapes, spans, steps, timed, work
 from engine.worker.tracing.again import Again
 from engine.worker.tracing.choices import FEW
 from engine.worker.tracing.estimate import ALLOCATED, FITTING, _room, estimate
@@ -716,6 +716,19 @@ def test_8_bit_maps_keep_what_they_are_given_unless_checkpointing_is_reentrant()
     )
     rows_of_maps = layers * (2 * 64 + 2 * 32 + 2 * 192 + 64)
     assert whole["parts"]["weights"] - narrow["parts"]["weights"] == pytest.approx(maps - 4 * rows_of_maps, abs=4096)
+
+
+def test_an_8_bit_product_in_whole_numbers_stays_until_it_is_in_the_type_of_what_was_given() -> None:
+    """bitsandbytes, backends/default/ops.py, `int8_scaled_mm`: 4 bytes, fp16, and bf16 beside both."""
+
+    def most(dtype: torch.dtype) -> int:
+        state = SimpleNamespace(CB=torch.empty(256, 64, dtype=torch.int8, device="meta"), SCB=None)
+        with Live(lambda *_: []) as live, eight_bit.multiplying(keeps=False):
+            given = torch.empty(192, 64, dtype=dtype, device="meta")
+            importlib.import_module("bitsandbytes").matmul(given, None, bias=None, state=state)
+        return int(live.recorded.live().max())
+
+    assert most(torch.bfloat16) - most(torch.float16) == 192 * 256 * 2
 
 
 def test_experts_of_measured_4_bit_models_were_maps_in_4_bit() -> None:
