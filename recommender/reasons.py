@@ -15,8 +15,8 @@ from recommender.language import said
 from recommender.recommendation import Caution, Reason
 
 CATALOGUE: dict[str, str] = SENTENCES | SETTINGS
-FOREIGN = frozenset({"column", "names"})
-"""Facts that are names out of a person's files, and no words of ours."""
+FOREIGN = frozenset({"column", "names", "word"})
+"""Facts that are names or words out of a person's files, and none of ours."""
 
 
 class _Numbers(string.Formatter):

@@ -11,6 +11,7 @@ from engine.inspection.layouts import GROUP, Shape
 from engine.inspection.misleading import with_commas
 from engine.inspection.usual import CONTEXTS
 from engine.tables.table import Table, as_text
+from engine.text import one_line
 from recommender.facts import Suspicion
 
 LEAST_ROWS = 20
@@ -217,7 +218,7 @@ def suspicions(head: Table, shape: Shape, looked: Looked, named: dict[str, str])
     if label is not None:
         leak = leak_in_text(looked.texts, looked.targets)
         if leak is not None:
-            found.append(Suspicion(column=roles["text"], why="leak", word=leak[0], share=leak[1]))
+            found.append(Suspicion(column=roles["text"], why="leak", word=one_line(leak[0], 40), share=leak[1]))
     far = far_off(looked.targets) if shape.task == "regression" else None
     if far is not None:
         found.append(Suspicion(column=roles["label"], why="outliers", share=far))

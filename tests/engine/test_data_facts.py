@@ -279,6 +279,8 @@ def test_a_label_written_into_its_text(tmp_path: Path) -> None:
     rows = [{"text": f"{prose(rng)} verdict: {'good' if i % 2 else 'bad'}", "label": "gb"[i % 2]} for i in range(60)]
     (leak,) = looked(put(tmp_path, "a.jsonl", rows)).suspicious_columns
     assert (leak.column, leak.why, leak.word, leak.share) == ("text", "leak", "good", 1.0)
+    endless = [row | {"text": row["text"].replace("good", 500 * "x")} for row in rows]
+    assert looked(put(tmp_path, "b.jsonl", endless)).suspicious_columns[0].word == 39 * "x" + "…"
 
 
 def test_words_that_only_lean_to_a_label_are_no_leak() -> None:

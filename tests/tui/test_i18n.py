@@ -120,8 +120,9 @@ def test_a_reason_is_said_in_the_language_with_the_same_figures() -> None:
     language.use({template: "{method} braucht {needed:size}, frei sind {free:size}.", "Full fine-tuning": "Volles Training"})
     known = {"method": "Full fine-tuning", "needed": 13e9, "free": 11.6e9}
     assert sentence("does_not_fit", known) == "Volles Training braucht 13.0 GB, frei sind 11.6 GB."
-    language.use({"labels": "Klassen", SENTENCES["leak"]: "Spalte {column}"})
+    language.use({"labels": "Klassen", SENTENCES["leak"]: "Spalte {column}", SENTENCES["leak_in_text"]: "Wort {word}"})
     assert sentence("leak", {"column": "labels"}) == "Spalte labels"  # a person's own name is no word of ours
+    assert sentence("leak_in_text", {"word": "labels"}) == "Wort labels"
 
 
 @pytest.mark.usefixtures("_english_afterwards")
