@@ -99,17 +99,18 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
     counts["together"] = sharing(once, task)
-    aside = held_out.named if held_out is not None and choice.eval is None else None
-    counts["groups"] = len({*(once.named or ()), *(aside or ())})
+    aside = [] if held_out is None else held_out.named or []
+    counts["groups"] = len({*(once.named or ()), *aside})
     if held_out is not None:
         once = _unseen(once, held_out, counts)
         if not len(once):
             raise InputError(f"{choice.train}: every row is among the held-out rows, too; name other held-out rows with --eval.")
-        shown, known = set(held_out.own_keys()), set(held_out.named or ())
+        shown, known = set(held_out.own_keys()), set(aside)
         seen = sum(key in shown for key in once.own_keys())
         if choice.eval is not None:
             counts["seen"] = seen
             counts["groups_seen"] = sum(key in known for key in once.named or ())
+            counts["groups_unknown"] = sum(not isinstance(key, str) for key in aside)
         elif counts["together"] and seen:
             counts["torn"] = 1
     marks = marks_of(once, task)

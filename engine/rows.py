@@ -111,7 +111,8 @@ class Split:
     """How many rows each step found: rows, empty, eval_empty, duplicates, conflicts, overlap, unasked. `unlearned` are answers
     of weight 0, `together` rows that share their prompt, first message or text with others; `torn` is 1 where too many did to be
     kept on one side, and `seen` are training rows that do with those of a held-out file. Of a column that a person named `groups`
-    are its values, `groups_seen` training rows that have one of the held-out file's."""
+    are its values, `groups_seen` training rows that have one of the held-out file's, `groups_unknown` rows of that file without
+    one."""
 
 
 def labelled(table: Table, text_column: str, label_column: str) -> Rows:

@@ -35,7 +35,7 @@ def put_aside(
     hashes, which differ from process to process: what is drawn depends on which are equal, not on what they are.
 
     Raises:
-        InputError: more than half would be held out.
+        InputError: more than half would be held out, or none can be.
     """
     if held_out > rows / 2:
         raise InputError(f"--eval-rows is {held_out}, more than half of the {rows} rows there are; name a file with --eval.")
@@ -48,6 +48,9 @@ def put_aside(
         aside = _carved_places(classes, each, held_out, seed)
     if 2 * len(aside) < held_out and named is not None:
         aside = smallest_groups(classes, named, held_out)
+    if held_out and not aside:
+        kept = "each class keeps a row to train on, and groups stay whole"
+        raise InputError(f"--eval-rows is {held_out}, and none can be held out: {kept}; name a file with --eval.")
     out = set(aside)
     rest = [i for i in range(rows) if i not in out]
     if train_rows is not None and train_rows < len(rest):

@@ -251,7 +251,7 @@ class DataFacts(Given):
     groups: Count | None = None
     """Of rows that belong together by the column that the person named (`columns["group"]`)."""
     ungrouped_rows: Count | None = None
-    """Rows that hold nothing there: each is a group of its own."""
+    """Rows, held-out ones too, that hold nothing there: each is a group of its own."""
     group_overlap_share: Share | None = None
     """Held-out rows that have a group in common with the training rows, of a separate file of them."""
     unknown_share: Share | None = None

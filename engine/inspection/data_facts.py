@@ -85,7 +85,7 @@ def facts_of(
         "near_duplicate_share": similar * different / rows,
         "shared_share": counted.together() / rows if counted.belongings is not None else None,
         "groups": None if counted.named is None else len(np.unique(counted.named)),
-        "ungrouped_rows": counted.ungrouped or None,
+        "ungrouped_rows": counted.ungrouped + (held_out.ungrouped if held_out is not None else 0) or None,
         "group_overlap_share": _known_groups(counted, held_out),
         "conflict_share": counted.contradicting() / rows if labelled else None,
         "overlap_share": held_out.shown_in(counted) / len(held_out) if held_out is not None else 0.0,

@@ -112,6 +112,8 @@ def kept_together(counts: Mapping[str, int], held_out: int = 0) -> list[str]:
     """What the split did with rows that share a question, in a sentence; or with groups that a person named, of which so many are
     held out."""
     if counts.get("groups"):
+        if unknown := counts.get("groups_unknown"):
+            return [f"Held-out rows that name no group: {unknown:,}. Whether theirs are trained on is not known."]
         apart = "" if counts.get("groups_seen") else ", none of them on two sides"
         drawn = "intervals draw whole groups" if held_out >= LEAST_DRAWN else "too few to draw, so intervals draw their rows"
         return [f"The rows are of {counts['groups']:,} groups{apart}; {held_out:,} are held out: {drawn}."]

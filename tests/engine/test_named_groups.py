@@ -125,6 +125,9 @@ def test_rows_without_a_group_stand_alone_and_few_large_groups_are_split_all_the
     assert [len(side) for side in users(parted(large, GROUP["columns"]))] == [1, 1, 1]
     with pytest.raises(InputError, match="too few groups in column user_id to keep validation_rows apart"):
         parted(put(tmp_path, "c.csv", [written(rng, f"hospital {i % 2}") for i in range(300)]), GROUP["columns"])
+    each = put(tmp_path, "d.csv", [[*written(rng, f"hospital {i % 4}")[:2], "abcd"[i % 4]] for i in range(300)])
+    with pytest.raises(InputError, match="--eval-rows is 50, and none can be held out: each class keeps a row"):
+        facts(each, eval_rows=50, **GROUP)
 
 
 def test_users_of_a_held_out_file_that_are_trained_on_are_told(reviews: str, tmp_path: Path) -> None:
@@ -137,8 +140,11 @@ def test_users_of_a_held_out_file_that_are_trained_on_are_told(reviews: str, tmp
         ("user_id", "group_seen", pytest.approx(2 / 3))
     ]
     without = put(tmp_path, "without.csv", [[row[0], row[2]] for row in (written(rng, 0) for _ in range(60))], ["text", "label"])
-    assert facts(reviews, eval=without, **GROUP)["group_overlap_share"] == 0
-    assert parted(reviews, GROUP["columns"], eval=without).counts["groups_seen"] == 0
+    unknown = facts(reviews, eval=without, **GROUP)
+    assert (unknown["group_overlap_share"], unknown["ungrouped_rows"]) == (0, 60)
+    counts = parted(reviews, GROUP["columns"], eval=without).counts
+    assert (counts["groups_seen"], counts["groups_unknown"]) == (0, 60)
+    assert (parts.counts["groups"], parts.counts["groups_unknown"]) == (80, 0), "20 of the held-out file's own"
 
 
 @pytest.mark.parametrize(

@@ -114,3 +114,5 @@ def test_questions_that_a_brought_held_out_file_asks_too_are_told(seen: int, beg
     assert ("none of them on two sides" in said) is (seen == 0)
     assert "9 are held out: intervals draw whole groups" in said
     assert "too few to draw" in kept_together({"groups": 20}, held_out=4)[0]
+    unknown = ["Held-out rows that name no group: 7. Whether theirs are trained on is not known."]
+    assert kept_together({"groups": 67, "groups_unknown": 7}, held_out=7) == unknown
