@@ -200,7 +200,20 @@ def _rewritten(
         if span is None and begun >= 0 and after.startswith(so_far):  # what stands before it is written otherwise here
             head, asked_so, after = whole[:begun], whole[:begun] + before[len(so_far) :], whole[:begun] + after[len(so_far) :]
             span = by_its_words(message, whole, after, asked=asked_so, so_far=head, specials=specials)
+    beside = bool(words and message.get("tool_calls"))
+    if span and beside and _reaches(tokenizer, messages, tools, where, at=at, whole=whole, end=span[1]):
+        return None
     return span and (with_thought(thought_of(message), whole, span, before[len(so_far) :], specials), span[1])
+
+
+def _reaches(tokenizer: Any, messages: list[Any], tools: Any, where: str, *, at: int, whole: str, end: int) -> bool:
+    """Whether the place `end` lies behind what is said after the message in place `at`: Gemma 4's template writes words beside a
+    call behind what the tool answers, which is not to be learned with them."""
+    follows = messages[at + 1 : at + 2]
+    if not follows or not (said := follows[0]["content"].strip()):
+        return False
+    others = [*messages[: at + 1], follows[0] | {"content": unlike(said)}, *messages[at + 2 :]]
+    return len(shared_start(whole, written(tokenizer, others, tools, where))) < end
 
 
 def _as_asked(whole: str, said: str, changes: int, specials: Sequence[str]) -> tuple[int, int] | None:

@@ -176,25 +176,24 @@ def test_an_answer_is_not_mistaken_for_a_letter_of_what_opens_it(tiny_chat: Path
     assert learned == ["m<|im_end|>", "<|im_start|>final<|im_start|>\nn<|endoftext|>"]
 
 
-@pytest.mark.parametrize("words_first", [True, False])
-def test_words_and_a_call_are_learned_together_or_the_call_alone(tiny_chat: Path, words_first: bool) -> None:
+@pytest.mark.parametrize(("words_first", "thought"), [(True, ""), (False, ""), (False, "Is it raining there?")])
+def test_words_and_a_call_are_learned_together_or_the_call_alone(tiny_chat: Path, words_first: bool, thought: str) -> None:
     """Behind a thought that is empty in every answer and only begun in what asks for one (Nemotron 3). Gemma 4 writes the words
     behind the tool's answer: a model would learn to say there what it is about to look up."""
     call = "{% if m['tool_calls'] %}{{ '<call>' + m['tool_calls'][0]['function']['name'] + '</call>' }}{% endif %}"
     answered = "{% if m['tool_calls'] and not loop.last %}{{ loop.nextitem['content'] }}{% endif %}"
     said = "{{ m['content'] }}" + call if words_first else call + "<|im_end|>" + answered + "{{ m['content'] }}"
-    opened = "{{ '<|im_start|>' + m['role'] + '\n' + ('<think></think>' if m['role'] == 'assistant' else '') }}"
+    thinks = "{% if m['role'] == 'assistant' %}{{ '<think>' + (m['reasoning_content'] or '') + '</think>' }}{% endif %}"
+    opened = "{{ '<|im_start|>' + m['role'] + '\n' }}" + thinks
     tokenizer = with_template(tiny_chat, of(opened + said + "{{ '<|im_end|>\n' }}", "{{ '<|im_start|>assistant\n<think>\n' }}"))
     called = {"type": "function", "function": {"name": "weather", "arguments": {}}}
-    calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called]}
+    calling = {"role": "assistant", "content": "Let me look.", "tool_calls": [called], "reasoning_content": thought}
     turns: list[dict[str, Any]] = [TALK[1], calling, {"role": "tool", "content": "18 C"}, TALK[2]]
     row = conversation.rendered(tokenizer, item(turns), "x")
     learned = shown(tokenizer, row)
-    assert ("Let me look." in tokenizer_text(tokenizer, row), row.spoken[1]["content"]) == (
-        words_first,
-        "Let me look." * words_first,
-    )
-    assert learned[0].removeprefix("<think></think>") == "Let me look." * words_first + "<call>weather</call><|im_end|>"
+    words = "Let me look." * words_first
+    assert ("Let me look." in tokenizer_text(tokenizer, row), row.spoken[1]["content"]) == (words_first, words)
+    assert learned[0].removeprefix("<think>").removeprefix(f"{thought}</think>") == f"{words}<call>weather</call><|im_end|>"
     assert learned[1].endswith("On its way.<|im_end|>")
 
 
