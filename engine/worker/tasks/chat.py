@@ -30,7 +30,7 @@ LEFT_OUT = {
     "calls_left_out": "rows call tools, which the model's chat template leaves out: nothing is learned from those turns. Use a "
     "model whose template supports tools.",
     "others_left_out": "rows call several tools at once, of which the model's chat template writes the first alone: the others "
-    "are left out.",
+    "are left out, and calls of different tools are read, not learned.",
     "words_left_out": "rows hold words beside a call of a tool, which the model's chat template leaves out or parts from it: "
     "these calls are learned without them.",
     "results_left_out": "rows hold what tools answered, which the model's chat template leaves out: the answers after it are "

@@ -386,6 +386,13 @@ def test_of_several_calls_at_once_those_left_out_are_told_or_the_row_that_is_ref
     assert "1 of 12 rows" in task.remarks[code]
     assert task.remarks.keys() == {code}
     refused = code == "rows_refused"
+    if not refused:
+        other = called | {"function": {"name": "time", "arguments": {}}}
+        for calls, learned in (([called, other], []), ([called, called], ["weather<|im_end|>"])):
+            at_once = item([TALK[1] | {"content": "What is the weather at that time?"}, calling[1] | {"tool_calls": calls}])
+            assert shown(tokenizer, conversation.rendered(tokenizer, at_once, "x")) == learned
+            assert chat_template.unwritten_calls(tokenizer, at_once, "x") == "others"
+        assert task.remarks[code].endswith("are left out, and calls of different tools are read, not learned.")
     assert (len(found), list(found.untrained)) == ((11, [12]) if refused else (12, []))
     assert found.why_untrained == task.remarks[code].partition("the first: ")[2]
     assert found.why_untrained.startswith("rows.jsonl: row 12: the model's chat template does not take" * refused)
