@@ -161,6 +161,12 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
 
 
 def _head_width(text: Any) -> int:
-    """Values of a query's head."""
-    heads = getattr(text, "num_attention_heads", None) or 1
-    return int(getattr(text, "head_dim", None) or getattr(text, "hidden_size", 0) // heads)
+    """Values of a query's head, the most that a layer's has: where layers differ (Gemma 4) their model has none."""
+    several = getattr(text, "is_heterogeneous", False)
+    return max(_width(layer) for layer in (text.per_layer_config if several else (text,)))
+
+
+def _width(layer: Any) -> int:
+    """The same, of one layer's configuration; `qk_head_dim` is DeepSeek's."""
+    given = getattr(layer, "qk_head_dim", None) or getattr(layer, "head_dim", None)
+    return int(given or getattr(layer, "hidden_size", 0) // (getattr(layer, "num_attention_heads", None) or 1))

@@ -55,6 +55,12 @@ def test_attention_that_is_written_for_ampere_is_no_faster_on_what_came_after(ca
     assert seconds(card, **wide, **LONG) == pytest.approx(seconds(card, **wide, **FLASH)), "which cuDNN's is not taken for"
 
 
+def test_a_model_whose_layers_have_heads_of_several_widths_is_timed() -> None:
+    """Gemma 4's configuration has no one width that it tells."""
+    config = GEMMA | {"model_type": "gemma4_text", "global_head_dim": 32, "hidden_size_per_layer_input": 0}
+    assert seconds("NVIDIA H100 80GB HBM3", config=config, length=32, base_dtype="bfloat16") > 0
+
+
 def test_the_kernel_that_computes_in_fp32_makes_three_products_in_tf32_of_one() -> None:
     """So it gained less from a Hopper than products in fp32 did, and cuDNN's takes no fp32."""
     told: dict[str, Any] = {"length": 8192, "base_dtype": "float32"}
