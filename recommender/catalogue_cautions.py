@@ -104,8 +104,8 @@ CAUTIONS: dict[str, str] = {
     "without. To keep that, add rows that hold some, such as the model's own answers to other questions.",
     "thoughtless_one": "One row has an answer without reasoning, and this model reasons before it answers: it learns to do "
     "without. To keep that, add rows that hold some, such as the model's own answers to other questions.",
-    "unlearned": "{answers:count} answers of weight 0 are read, not learned.",
-    "unlearned_one": "One answer of weight 0 is read, not learned.",
+    "unlearned": "{answers:count} answers of weight 0 (or train: false) are read, not learned.",
+    "unlearned_one": "One answer of weight 0 (or train: false) is read, not learned.",
     "shortened": "Texts are cut at {length:count} tokens to fit in memory; about {share:share} are longer, one in a hundred "
     "longer than {tokens:count}.",
     "long_texts": "About {share:share} of the texts are longer than the {reads:count} tokens that this model reads, one in "

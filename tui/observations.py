@@ -72,8 +72,8 @@ COUNTS = {
         marked("{n} rows have answers without the reasoning with which this model begins its own"),
     ),
     "unlearned_answers": (
-        marked("{n} answer of weight 0 is read, not learned"),
-        marked("{n} answers of weight 0 are read, not learned"),
+        marked("{n} answer of weight 0 (or train: false) is read, not learned"),
+        marked("{n} answers of weight 0 (or train: false) are read, not learned"),
     ),
 }
 """The same of rows or answers that are counted: of one, and of several."""

@@ -24,6 +24,10 @@ def rows(shown: Mapping[str, Any], console: Console) -> None:
         console.print(Text(words, style="dim"))
     for row in shown["rows"]:
         console.print()
+        if "refused" in row:
+            words = _("{why} The run leaves such rows out, up to a tenth of all.")
+            console.print(Text(words.format(why=clean(row["refused"])), style="bold yellow"))
+            continue
         part = f", {_(row['part'])}" if row["part"] else ""
         words = _("Row {row}{part}: {tokens} tokens, {trained} learned")
         told = {name: number(row[name]) for name in ("row", "tokens", "trained")}

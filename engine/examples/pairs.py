@@ -5,19 +5,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from engine.examples.tools import given_tools, tools_of
 from engine.examples.turns import (
     Fault,
     Message,
     check_turns,
     conversation,
     from_question,
-    given_tools,
-    message_of,
+    messages_of,
     opened,
     parts_joined,
     said_and_asked,
 )
-from engine.examples.written import Kept, fault_at, tools_of
+from engine.examples.written import Kept, fault_at, fault_of
 from engine.inspection.layouts import MAY_LACK
 from engine.rows import Rows
 from engine.tables.table import Table, as_text
@@ -54,7 +54,7 @@ def preferences(table: Table, choice: DataChoice) -> Rows:
     kept = Kept(table)
     for i in range(table.rows):
         row = {role: values[i] for role, values in columns.items()}
-        found = pair(row, partial(_fault, table, i, roles))
+        found = pair(row, partial(fault_of, table, i, roles))
         if found is None:
             kept.dropped += 1
             continue
@@ -113,14 +113,10 @@ def as_one_text(messages: Sequence[Message]) -> str:
     return "\n".join((*asked, *said))
 
 
-def _fault(table: Table, row: int, roles: dict[str, str], role: str, what: str) -> InputError:
-    return fault_at(table, row, roles.get(role, role))(what)
-
-
 def _side(value: Any, fault: Fault) -> list[Message]:
     """One side as messages: an answer, or a whole conversation."""
     if isinstance(value, list | dict):
-        return [message_of(turn, fault) for turn in (value if isinstance(value, list) else [value])]
+        return messages_of(value, fault)
     text = as_text(value).strip("\n") if isinstance(value, str) else as_text(value)
     if not text.strip():
         return []
@@ -139,7 +135,7 @@ def _spoken_in(text: str) -> list[Message]:
 def _prompt(row: dict[str, Any], fault: Fault) -> list[Message]:
     value = row.get("prompt")
     if isinstance(value, list | dict):
-        return [message_of(turn, fault) for turn in (value if isinstance(value, list) else [value])]
+        return messages_of(value, fault)
     more = as_text(row.get("input")).strip() if not isinstance(row.get("input"), list | dict) else ""
     asked = "\n\n".join(t for t in (as_text(value).strip(), more) if t)
     return [{"role": "user", "content": asked}] if asked else []

@@ -1,8 +1,8 @@
 """One conversation: its turns as data spells them, as messages that templates know; refused where no model could have had it."""
 
 import json
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from engine.tables.table import as_text
@@ -32,6 +32,8 @@ _PARTS = ("text", "input_text", "output_text", None)
 """Kinds of the parts of a message that are words."""
 WEIGHT = "weight"
 """The field of an answer that is 0 where it is not to be learned, as in OpenAI's rows; kept in that case alone."""
+TRAIN = "train"
+"""The field of an answer that is false where it is not to be learned, as in axolotl's rows."""
 
 
 class Conversation(NamedTuple):
@@ -53,8 +55,7 @@ def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     Raises:
         InputError: (made by `fault`) something that is no message, an unknown speaker, or turns out of order.
     """
-    turns = value if isinstance(value, list) else [] if value is None else [value]
-    every = opened([message_of(turn, fault) for turn in turns], system)
+    every = opened(messages_of(value, fault), system)
     messages = from_question(every)
     check_turns(messages, fault)
     if any(m["role"] == "user" and not m["content"].strip() for m in messages):
@@ -63,6 +64,25 @@ def conversation(value: Any, fault: Fault, system: str = "") -> Conversation:
     kept = messages[: last + 1]
     unasked = len(every) - len(messages) if messages else 0
     return Conversation(kept, unasked, sum(m.get(WEIGHT) == 0 for m in kept))
+
+
+def whole_talk(row: Mapping[str, Any], fault: Callable[[str, str], InputError], system: str = "") -> Conversation:
+    """The conversation of a row by role: its `messages`, of which those that stand apart as their `prompt` are read, not learned.
+
+    `fault(role, what)` makes the error that names file, row and column.
+
+    Raises:
+        InputError: as of `conversation`.
+    """
+    if "prompt" not in row:
+        return conversation(row["messages"], partial(fault, "messages"), system)
+    asked = messages_of(row["prompt"], partial(fault, "prompt"), "user")
+    said = messages_of(row["messages"], partial(fault, "messages"), "assistant")
+    check_turns(from_question(asked), partial(fault, "prompt"))
+    read = [m | {WEIGHT: 0} if m["role"] == "assistant" else m for m in asked]
+    found = conversation([*read, *said], partial(fault, "messages"), system)
+    last = max((i for i, m in enumerate(said) if is_answer(m)), default=0)
+    return found._replace(unlearned=sum(m.get(WEIGHT) == 0 for m in said[:last]))
 
 
 def is_answer(message: Message) -> bool:
@@ -158,6 +178,19 @@ def calls_of(message: Message) -> str:
     return json.dumps(calls, ensure_ascii=False) if calls else ""
 
 
+def messages_of(value: Any, fault: Fault, speaker: str = "") -> list[Message]:
+    """A list of turns, or one, as messages of a chat template; a text is what the `speaker` says, if one is named.
+
+    Raises:
+        InputError: (made by `fault`) one is none, or of an unknown speaker.
+    """
+    if speaker and not isinstance(value, list | dict):
+        text = as_text(value).strip()
+        return [{"role": speaker, "content": text}] if text else []
+    turns = value if isinstance(value, list) else [] if value is None else [value]
+    return [message_of(turn, fault) for turn in turns]
+
+
 def message_of(turn: Any, fault: Fault) -> Message:
     """One turn as a message of a chat template.
 
@@ -184,10 +217,10 @@ def message_of(turn: Any, fault: Fault) -> Message:
         thought = next((t for t in map(turn.get, THOUGHTS) if isinstance(t, str) and t.strip()), None)
         if thought is not None:
             message |= dict.fromkeys(THOUGHTS[:2], thought)
-        if not _weighs(turn.get(WEIGHT), fault):
+        if not _weighs(turn.get(WEIGHT), fault) or turn.get(TRAIN) in (0, False):
             message[WEIGHT] = 0
     if who == "function_call" and "tool_calls" not in message:
-        call = _json(message["content"])
+        call = as_json(message["content"])
         if isinstance(call, dict) and "name" in call:
             message |= {"content": "", "tool_calls": [{"type": "function", "function": call}]}
     return message
@@ -278,37 +311,8 @@ def _calls(message: Message) -> bool:
     return text.startswith(("{", "[", "<tool_call", "<function", "```", "<|python_tag|>")) or "Action:" in text
 
 
-def given_tools(value: Any, fault: Fault) -> list[Any] | None:
-    """The tools of a row, as a list or as JSON; `None` where it has none.
-
-    Raises:
-        InputError: (made by `fault`) something else.
-    """
-    if value in (None, []) or as_text(value).strip() in ("", "null", "[]"):
-        return None
-    found = _json(value) if isinstance(value, str) else value
-    if not isinstance(found, list) or not all(isinstance(tool, dict) for tool in found) or not _is_json(found):
-        raise fault(
-            "does not hold a list of tools, each an object as chat templates expect it; write it so, or rename the column"
-        )
-    return [_wrapped(tool) for tool in found]
-
-
-def _wrapped(tool: dict[str, Any]) -> dict[str, Any]:
-    """A tool as templates know it; rows may name the function alone, as LLaMA-Factory's and OpenAI's Responses do."""
-    if "function" in tool or not isinstance(tool.get("name"), str):
-        return tool
-    return {"type": "function", "function": {name: value for name, value in tool.items() if name != "type"}}
-
-
-def _is_json(found: list[Any]) -> bool:
-    """Whether a template can write it; a parquet file may hold dates."""
-    with suppress(TypeError, ValueError, RecursionError):
-        return bool(json.dumps(found))
-    return False
-
-
-def _json(text: str) -> Any:
+def as_json(text: str) -> Any:
+    """What a text says in JSON; `None` where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

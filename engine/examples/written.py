@@ -1,9 +1,10 @@
 """Rows for models that write text: conversations, instructions with their answers, raw text."""
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
-from engine.examples.turns import Fault, conversation, first_asked, given_tools, history, opened, parts_joined, said_and_asked
+from engine.examples.tools import given_tools, tools_of
+from engine.examples.turns import Fault, first_asked, history, opened, parts_joined, said_and_asked, whole_talk
 from engine.inspection.layouts import MAY_LACK, ONE_EACH
 from engine.rows import Rows
 from engine.tables.table import Table, as_text
@@ -13,7 +14,7 @@ from recommender.plan import DataChoice
 
 
 def conversations(table: Table, choice: DataChoice) -> Rows:
-    """Rows of messages or ShareGPT turns; an item is {"messages": [...], "tools": [...] or None}.
+    """Rows of messages or ShareGPT turns; prompts may stand apart; an item is {"messages": [...], "tools": [...] or None}.
 
     One whose first answer was left out, because nothing asks for it, holds the number of such messages as `unasked` too, and one
     with answers of weight 0 their number as `unlearned`.
@@ -21,11 +22,15 @@ def conversations(table: Table, choice: DataChoice) -> Rows:
     Raises:
         InputError: a conversation that no model could have had.
     """
-    name = _column(choice, "messages")
-    tools = tools_of(table, choice.columns or {})
+    roles = choice.columns or {}
+    columns = {"messages": table.values(_column(choice, "messages"))}
+    if "prompt" in roles:
+        columns["prompt"] = table.values(roles["prompt"])
+    tools = tools_of(table, roles)
     kept = Kept(table)
-    for i, (value, system) in enumerate(zip(table.values(name), _texts(table, choice, "system"), strict=True)):
-        messages, unasked, unlearned = conversation(value, fault_at(table, i, name), system)
+    for i, system in enumerate(_texts(table, choice, "system")):
+        row = {role: values[i] for role, values in columns.items()}
+        messages, unasked, unlearned = whole_talk(row, partial(fault_of, table, i, roles), system)
         said, asked = said_and_asked(messages)
         if not said:
             kept.dropped += 1
@@ -78,18 +83,6 @@ def texts(table: Table, choice: DataChoice) -> Rows:
     return kept.rows()
 
 
-def tools_of(table: Table, roles: Mapping[str, str]) -> list[Any] | None:
-    """What each row says of its tools: a column of that name, `functions` as OpenAI called them before, or a field beside the
-    messages of the prompt (OpenAI's pairs)."""
-    if "tools" in table.columns:
-        return table.columns["tools"]
-    older = table.columns.get("functions", [])
-    if any(isinstance(value, list) for value in older):
-        return older
-    beside = f"{roles.get('prompt', '').rpartition('.')[0]}.tools"
-    return table.values(beside) if table.holds(beside) else None
-
-
 class Kept:
     """Rows as they are gathered."""
 
@@ -136,6 +129,11 @@ def _texts(table: Table, choice: DataChoice, role: str) -> list[str]:
     if nested is not None:
         raise fault_at(table, nested, name)("holds a nested value; one text per row is needed")
     return [as_text(value).strip() for value in values]
+
+
+def fault_of(table: Table, row: int, roles: dict[str, str], role: str, what: str) -> InputError:
+    """The error about the cell of that role."""
+    return fault_at(table, row, roles.get(role, role))(what)
 
 
 def fault_at(table: Table, row: int, name: str) -> Fault:

@@ -12,6 +12,8 @@ from engine.inspection.usual import COMPLETIONS, CONTEXTS, LANGUAGES, PROMPTS, R
 from engine.tables.table import Table
 from recommender.facts import Layout, Task
 
+_CONVERSATIONS = ("messages", "conversations", "conversation")
+
 
 def preference(table: Table, columns: list[Column], named: dict[str, str], task: Task | None) -> Shape | None:
     """A chosen and a rejected answer, with their prompt or as whole conversations."""
@@ -54,12 +56,27 @@ def sharegpt(_: Table, columns: list[Column], named: dict[str, str], task: Task 
 
 
 def _turns(columns: list[Column], named: dict[str, str], layout: Layout, keys: set[str]) -> Shape | None:
+    parted = _parted(columns, named, keys)
+    if parted is not None:
+        return Shape("chat", layout, parted | _system(columns, named), 0.98)
     fit = [c.name for c in columns if c.kind == "turns" and keys <= c.keys and c.name == named.get("messages", c.name)]
-    usual = [n for n in fit if n.lower() in ("messages", "conversations", "conversation")]
-    if not fit:
+    usual = [n for n in fit if n.lower() in _CONVERSATIONS]
+    if not fit or "prompt" in named:
         return None
     roles = {"messages": (usual or fit)[0]} | _system(columns, named)
     return Shape("chat", layout, roles, 0.98 if usual else 0.85)
+
+
+def _parted(columns: list[Column], named: dict[str, str], keys: set[str]) -> dict[str, str] | None:
+    """The columns of conversations whose beginnings stand apart, as TRL has them; a question or an answer may be a text."""
+    talks = [c for c in columns if c.kind in ("turns", "object") and keys <= c.keys]
+    whole = usual_column([c for c in talks if c.kind == "turns"], _CONVERSATIONS)
+    fit = talks + [c for c in columns if c.kind == "value" and c.rows]
+    prompt, said = usual_column(fit, ("prompt",), named, "prompt"), usual_column(fit, ("completion",), named, "messages")
+    known = "prompt" in named or (whole is None and "messages" not in named)
+    if not known or prompt is None or said is None or not {prompt, said} & {c.name for c in talks}:
+        return None
+    return {"prompt": prompt, "messages": said}
 
 
 def _system(columns: list[Column], named: dict[str, str]) -> dict[str, str]:

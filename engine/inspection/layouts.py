@@ -34,8 +34,8 @@ ROLES: dict[Layout, tuple[str, ...]] = {
 """The columns it cannot do without."""
 OPTIONAL: dict[Layout, tuple[str, ...]] = {
     "preference": ("prompt", "input", "system"),
-    "messages": ("system",),
-    "sharegpt": ("system",),
+    "messages": ("prompt", "system"),
+    "sharegpt": ("prompt", "system"),
     "alpaca": ("input", "system", "history"),
     "prompt_completion": ("input", "system", "history"),
     "text_label": ("text_pair",),

@@ -21,10 +21,10 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
     """`request`: train, task, layout, columns, model (folder with a tokenizer), count.
 
     Each row comes with its place, its pieces (text, learned or not), its tokens, and how many of them are learned; uncut. A pair
-    comes as two, `part` says which.
+    comes as two, `part` says which. One that the model's template does not take has none, and `refused`, why not.
 
     Raises:
-        InputError: rows that the model's template does not take, or a model without a tokenizer.
+        InputError: no row that the model's template takes, or a model without a tokenizer.
     """
     choice = DataChoice.model_validate({name: request[name] for name in ("train", "layout", "columns")})
     rows = READERS[request["layout"]](first_rows(open_source(choice.train), request["count"]), choice)
@@ -34,15 +34,25 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
         raise InputError(f"{request['model']}: its tokenizer cannot be loaded: {first_line(error)}") from None
     apart = reads_apart(request["model"]) and request["task"] in ("instruction", "seq2seq", "chat")
     plain = False if apart or request["task"] == "continued_pretraining" else give_template(tokenizer)
-    shown = []
+    shown: list[dict[str, Any]] = []
+    refused: InputError | None = None
     for item, number in list(zip(rows.items or (), rows.numbers, strict=True))[: request["count"]]:
         where = rows.where(number)
-        found = {"": _read_apart(tokenizer, item, where)} if apart else _sequences(tokenizer, item, request["task"], where)
+        try:
+            found = {"": _read_apart(tokenizer, item, where)} if apart else _sequences(tokenizer, item, request["task"], where)
+        except InputError as error:
+            if apart:
+                raise
+            refused = refused or error
+            shown.append({"row": number, "part": "", "pieces": [], "tokens": 0, "trained": 0, "refused": error.message})
+            continue
         for part, row in found.items():
             marked = groupby(zip(row.ids, row.labels, strict=True), lambda pair: pair[1] != IGNORED)
             pieces = [(tokenizer.decode([i for i, _ in piece]), is_learned) for is_learned, piece in marked]
             trained = sum(label != IGNORED for label in row.labels)
             shown.append({"row": number, "part": part, "pieces": pieces, "tokens": len(row.ids), "trained": trained})
+    if refused is not None and all("refused" in row for row in shown):
+        raise refused
     return {"rows": shown, "plain_template": plain}
 
 

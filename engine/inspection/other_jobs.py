@@ -49,15 +49,6 @@ def _message_trees(_: Table, columns: Columns) -> str | None:
     return None
 
 
-def _parted_talks(_: Table, columns: Columns) -> str | None:
-    if not all(name in columns and columns[name].kind == "turns" for name in ("prompt", "completion")):
-        return None
-    return (
-        "holds messages in two columns, prompt and completion; write them as one list in a column messages. Answers of the "
-        "prompt that are not to be learned get a weight of 0."
-    )
-
-
 def _two_answers(_: Table, columns: Columns) -> str | None:
     two = next((pair for pair in _TWO_ANSWERS if set(pair) <= columns.keys()), None)
     if two is None or {"chosen", "rejected"} & columns.keys():
@@ -167,7 +158,6 @@ def _keys(columns: Columns, name: str) -> frozenset[str]:
 _KINDS: tuple[Callable[[Table, Columns], str | None], ...] = (
     _message_trees,
     _two_answers,
-    _parted_talks,
     _marked_answers,
     _ranked_answers,
     _near_texts,

@@ -7,18 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 from engine.examples.pairs import as_one_text, pair
-from engine.examples.turns import (
-    THOUGHTS,
-    calls_of,
-    conversation,
-    first_asked,
-    given_tools,
-    history,
-    is_answer,
-    parts_joined,
-    said_and_asked,
-)
-from engine.examples.written import fault_at, tools_of
+from engine.examples.tools import given_tools, tools_of
+from engine.examples.turns import THOUGHTS, calls_of, first_asked, history, is_answer, parts_joined, said_and_asked, whole_talk
+from engine.examples.written import fault_at
 from engine.inspection.classes import holds_numbers
 from engine.inspection.layouts import GROUP, MAY_LACK, ONE_EACH, Shape
 from engine.inspection.several import is_listed, split
@@ -280,7 +271,7 @@ def _written(read: str, more: str, written: str) -> Callable[[_Row], Record | No
 
 
 def _chat(row: _Row) -> Record | None:
-    found = conversation(row.values["messages"], lambda what: row.fault("messages", what), row.text("system"))
+    found = whole_talk(row.values, row.fault, row.text("system"))
     messages = found.messages
     said, asked = said_and_asked(messages)
     first = next((i for i, message in enumerate(messages) if is_answer(message)), 0)

@@ -20,7 +20,7 @@ _LOOK_AT = 20
 """Rows that tell whether bytes are text, and texts conversations."""
 _LEAST_ROWS = 100
 """That are asked of a parquet file at once, however long the longest are."""
-_TALKS = frozenset({"messages", "conversations", "conversation", "prompt", "chosen", "rejected"})
+_TALKS = frozenset({"messages", "conversations", "conversation", "prompt", "completion", "chosen", "rejected"})
 """Columns whose texts may spell lists of turns."""
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f]")
 """What texts do not hold; of signs that are not seen they have many, within emoji above all."""

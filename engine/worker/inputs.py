@@ -140,7 +140,10 @@ LEFT_OUT = {
         "One conversation begins with the assistant; what it says before the first question was left out.",
         "{n:,} conversations begin with the assistant; what it says before the first question was left out.",
     ),
-    "unlearned": ("One answer of weight 0 was read and not learned.", "{n:,} answers of weight 0 were read and not learned."),
+    "unlearned": (
+        "One answer of weight 0 (or train: false) was read and not learned.",
+        "{n:,} answers of weight 0 (or train: false) were read and not learned.",
+    ),
     "eval_empty": (
         "One row of the held-out file had nothing to read, or nothing to learn, and was left out.",
         "{n:,} rows of the held-out file had nothing to read, or nothing to learn, and were left out.",

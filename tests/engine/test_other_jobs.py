@@ -33,12 +33,6 @@ OTHER_JOBS: dict[str, tuple[Make, str]] = {
         lambda i, r: {"state": "ready", "prompt": {"text": prose(r), "replies": [{"text": prose(r), "replies": []}]}},
         "holds trees of messages",
     ),
-    "talks-in-two": (
-        lambda i, r: {
-            "prompt": [{"role": "user", "content": prose(r)}], "completion": [{"role": "assistant", "content": prose(r)}]
-        },
-        "holds messages in two columns, prompt and completion; write them as one list",
-    ),
     "parts": (
         lambda i, r: {"contents": [{"role": who, "parts": [{"text": prose(r)}]} for who in ("user", "model")]},
         "as Gemini does; write them as messages",

@@ -150,11 +150,63 @@ def test_answers_of_weight_0_are_read_and_not_learned(tiny_chat: Path, tmp_path:
     marked = FORGETFUL.replace("MARK", "{% generation %}").replace("END", "{% endgeneration %}").replace(" or loop.last", " or 1")
     row = conversation._marked(with_template(tiny_chat, marked), weighed(0, 1), None, "x")
     assert shown(tokenizer, row) == [second]
+    as_axolotl = [message | {"train": message["content"] == "Since Monday."} for message in TALK]
+    assert turns_of(as_axolotl, InputError) == turns_of(weighed(0, 1), InputError)
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert (facts["rows"], facts["unlearned_answers"], facts["empty_rows"]) == (3, 1, 1)
     assert counted(tmp_path)["unlearned"] == 1
     whole = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
     assert whole["trained_tokens"] == sum(label != IGNORED for row in found for label in row.labels)
+
+
+@pytest.mark.parametrize("carrier", ["jsonl", "parquet"])
+def test_of_a_prompt_and_a_completion_of_messages_only_the_completion_is_learned(
+    tiny_chat: Path, tmp_path: Path, carrier: str
+) -> None:
+    look = {"name": "look", "parameters": {"type": "object"}}
+    given: list[dict[str, Any]] = [{"prompt": TALK[:-1], "completion": TALK[-1:], "tools": [look]}]
+    given += [{"prompt": TALK[:-1], "completion": [{"role": "assistant", "content": "Since today."}], "tools": []}]
+    given += [{"prompt": TALK[:2], "completion": TALK[2:], "tools": []}, {"prompt": [], "completion": TALK[-1:], "tools": []}]
+    file = tmp_path / f"rows.{carrier}"
+    if carrier == "parquet":
+        pq.write_table(pa.Table.from_pylist(given), file)
+    else:
+        file.write_text("".join(json.dumps(row) + "\n" for row in given))
+    facts = inspect_data({"train": str(file), "model": str(tiny_chat)})["facts"]
+    columns = {"prompt": "prompt", "messages": "completion"}
+    assert (facts["task"], facts["layout"], facts["columns"]) == ("chat", "messages", columns)
+    assert (facts["rows"], facts["empty_rows"], facts["unlearned_answers"], facts["duplicate_share"]) == (3, 1, None, 0)
+    choice = DataChoice.model_validate({"train": str(file), "layout": "messages", "columns": columns})
+    rows = load(choice, "chat")[0]
+    tokenizer = load_tokenizer(str(tiny_chat))
+    found = [conversation.rendered(tokenizer, each, "x") for each in rows.items or ()]
+    last, both = ["Since Monday.<|im_end|>"], ["On its way.<|im_end|>", "Since Monday.<|im_end|>"]
+    assert [shown(tokenizer, row) for row in found] == [last, ["Since today.<|im_end|>"], both]
+    assert found[2].ids == conversation.rendered(tokenizer, item(), "x").ids
+    assert facts["trained_tokens"] == sum(label != IGNORED for row in found for label in row.labels)
+    assert rows.items is not None
+    assert rows.items[0]["tools"] == [{"type": "function", "function": look}]
+    assert rows.groups == ["Where is my parcel?"] * 3, "rows of one prompt stay together"
+
+
+def test_a_prompt_or_a_completion_may_be_one_message_or_a_text(tmp_path: Path) -> None:
+    asked, told = TALK[1], TALK[2]
+    ways: list[dict[str, Any]] = [
+        {"prompt": [asked], "completion": told},
+        {"prompt": asked["content"], "completion": [told]},
+        {"prompt": [asked], "completion": told["content"]},
+        {"prompt": [{"from": "human", "value": asked["content"]}], "completion": {"from": "gpt", "value": told["content"]}},
+    ]
+    for way in ways:
+        rows = [way | {"system": "Be brief."}] * 2
+        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
+        assert facts["task"] == "chat"
+        (first, _) = read(tmp_path, rows, facts["layout"], facts["columns"], "chat").items
+        assert first["messages"] == TALK[:3]
+    two = {"prompt": [asked, asked], "completion": [told]}
+    with pytest.raises(InputError, match=r"row 1: column prompt holds two messages of the user in a row \(1 and 2\)"):
+        read(tmp_path, [two], "messages", {"prompt": "prompt", "messages": "completion"}, "chat")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What is learned of a conversation, an instruction or a text, and what of rows is left out."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -7,10 +8,12 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from rich.console import Console
 from tokenizers import AddedToken
 from tokenizers.processors import TemplateProcessing
 
 from engine.inspection.data import inspect_data
+from engine.inspection.learned import learned_rows
 from engine.rows import Rows
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks import chat_template, conversation, written
@@ -22,6 +25,7 @@ from recommender.facts import DataFacts, Facts
 from tests.conftest import CHATML
 from tests.engine.worker.talking import FORGETFUL, TALK, item, read, shown, tokenizer_text, with_template
 from tests.engine.worker.writing import plan_of
+from tui import show_learned
 
 
 @pytest.fixture
@@ -400,6 +404,14 @@ def test_of_several_calls_at_once_those_left_out_are_told_or_the_row_that_is_ref
     preferring = Preference(plan_of(tiny_chat), [], 0)
     assert len(preferring.encode(tokenizer, Rows([""] * 12, [""] * 12, [*range(12)], 0, pairs, "x"))) == 0
     assert ("rows_refused" in preferring.remarks) is refused
+    tokenizer.save_pretrained(tmp_path / "model")
+    request = {"train": str(tmp_path / "rows.jsonl"), "task": "chat", "layout": "messages", "columns": {"messages": "messages"}}
+    seen = learned_rows(request | {"model": str(tmp_path / "model"), "count": 12})
+    assert [row["row"] for row in seen["rows"] if "refused" in row] == list(found.untrained), "and the others are shown"
+    out = io.StringIO()
+    show_learned.rows(seen, Console(file=out, width=500))
+    told = f"{found.why_untrained} The run leaves such rows out, up to a tenth of all."
+    assert (told in out.getvalue()) is refused
 
 
 def test_ids_of_calls_that_a_template_refuses_are_numbered(tiny_chat: Path) -> None:
