@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from engine.contradictions import check_here, check_rows, with_what_follows
 from engine.inspect import DataInspection, ModelInspection, all_facts, inspect_data, inspect_machine, inspect_model
-from engine.inspection.layouts import GROUP, KNOWN_ROLES
+from engine.inspection.layouts import GROUP, nameable
 from engine.prediction.candidates import with_counted_steps
 from engine.refusals import check_advice, check_fits, check_rate, check_task, check_trainable
 from recommender import plan_file
@@ -218,7 +218,7 @@ def _data_of(plan: Plan, model_path: str) -> DataInspection:
         eval=rows.eval,
         text_column=rows.text_column,
         label_column=rows.label_column,
-        columns={role: name for role, name in (rows.columns or {}).items() if role in KNOWN_ROLES},
+        columns=nameable(rows.columns or {}),
         task=plan.task,
         train_rows=rows.train_rows,
         eval_rows=rows.eval_rows,

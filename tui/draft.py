@@ -120,6 +120,8 @@ def of_run(run: "RunDirectory") -> Draft:
 
 def of_plan(plan: "Plan") -> Draft:
     """What one would have said to get that plan."""
+    from engine.inspection.layouts import nameable
+
     content = plan.model_dump(mode="json")
     roles = {role: name for role in ("text", "label") if (name := content["data"][f"{role}_column"])}
     own = {n: as_typed(v) for n, v in content.items() if n not in NOT_SETTINGS and v is not None}
@@ -129,7 +131,7 @@ def of_plan(plan: "Plan") -> Draft:
         data=plan.data.train,
         held_out=plan.data.eval or "",
         task=plan.task,
-        columns=roles | dict(plan.data.columns or {}),
+        columns=roles | nameable(plan.data.columns or {}),
         drop_conflicts=plan.data.drop_conflicts,
         train_rows=plan.data.train_rows,
         eval_rows=plan.data.eval_rows,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from textual.content import Content
 
+from engine.inspection.layouts import nameable
 from engine.tables.table import JOINS
 from engine.text import one_line
 from tui import keys
@@ -111,7 +112,7 @@ def tasks_to_pick() -> list[tuple[str, Content]]:
 
 def columns_to_pick(facts: "DataFacts") -> list[tuple[str, Content]]:
     """The roles that columns play in these rows, with the column of each; and what a person may name that keeps rows together."""
-    roles = {**columns_of(facts), "group": (facts.columns or {}).get("group", _("none"))}
+    roles = {**nameable(columns_of(facts)), "group": (facts.columns or {}).get("group", _("none"))}
     return [(role, Content(f"{_(role)}: {one_line(name, 60)}")) for role, name in roles.items()]
 
 

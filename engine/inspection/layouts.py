@@ -1,5 +1,6 @@
 """How rows can be written down, what each layout is for, and the columns it needs."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from recommender.facts import Layout, Task
@@ -48,6 +49,11 @@ MAY_LACK = ("input", "system", "history", GROUP)
 ONE_EACH = ("output", "completion", "target")
 """Roles of columns whose text may stand in a list of its own, as annotation tools write an answer."""
 KNOWN_ROLES = tuple(dict.fromkeys(role for roles in (*reversed(ROLES.values()), *OPTIONAL.values(), (GROUP,)) for role in roles))
+
+
+def nameable(columns: Mapping[str, str]) -> dict[str, str]:
+    """Of columns by role, those that a person can name: not the 0/1 columns of a multi-label set, which are found anew."""
+    return {role: name for role, name in columns.items() if role in KNOWN_ROLES}
 
 
 @dataclass(frozen=True, slots=True)

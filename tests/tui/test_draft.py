@@ -27,11 +27,12 @@ def test_a_run_again_has_the_goal_and_the_rows_that_it_was_advised_for(make_run:
     goal = Goal(time_budget_hours=2.0, forgetting="high")
     (run.path / "facts.json").write_text(facts.model_copy(update={"goal": goal}).model_dump_json())
     plan = run.plan()
-    rows = plan.data.model_copy(update={"validation_rows": 77})
+    rows = plan.data.model_copy(update={"validation_rows": 77, "columns": {"text": "t", "label 1": "good", "group": "id"}})
     (run.path / "plan.yaml").write_text(dump(plan.model_copy(update={"data": rows})))
     draft = drafts.of_run(run)
     assert draft.goal == {"time_budget_hours": 2.0, "forgetting": "high"}
     assert draft.settings["lora"]["data.validation_rows"] == "77"
+    assert draft.columns == {"text": "t", "group": "id"}, "columns of 0 and 1 are found, nobody can name them"
     (run.path / "facts.json").unlink()
     assert drafts.of_run(run).goal == {}
 

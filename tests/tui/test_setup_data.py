@@ -78,11 +78,13 @@ async def test_two_columns_of_text_can_be_read_as_one_and_one_be_named_whose_row
 ) -> None:
     asked: list[str | None] = []
     groups: list[str | None] = []
+    said: set[str] = set()
 
     def data(name: str, **options: Any) -> Any:
         asked.append(options["text_column"])
         groups.append(options["columns"].get("group"))
-        roles = {"text": "text", "label": "label"} | ({"group": "id"} if groups[-1] else {})
+        said.update(options["columns"])
+        roles = {"text": "text", "label 1": "label", "label 2": "id"} | ({"group": "id"} if groups[-1] else {})
         return make_data(suspicious_columns=[{"column": "id", "why": "text"}], columns=roles)
 
     monkeypatch.setattr("engine.inspect.inspect_data", data)
@@ -101,6 +103,7 @@ async def test_two_columns_of_text_can_be_read_as_one_and_one_be_named_whose_row
             await wait(pilot, lambda: "group: which column?" in screen(app))
             await pilot.press(pick, "enter")
             await wait(pilot, lambda named=named: groups[-1] == named and ready(app))
+    assert said <= {"text", "group"}, "nobody can say what `label 1` is"
 
 
 @pytest.mark.usefixtures("known")

@@ -11,6 +11,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from engine.files import expanded
+from engine.inspection.layouts import nameable
 from recommender.errors import LoracleError
 from tui import keys
 from tui import views_setup as views
@@ -248,14 +249,15 @@ class DataStep(Step):
     def _role_picked(self, role: str | None) -> None:
         if role is None or self.known is None:
             return
-        columns = views.columns_for(role, self.known)
+        offered = views.columns_for(role, self.known)
 
         def picked(name: str | None) -> None:
             if name is not None and self.known is not None:
-                self._columns = {r: n for r, n in (columns_of(self.known.facts) | {role: name}).items() if n}
+                columns = nameable(columns_of(self.known.facts)) | {role: name}
+                self._columns = {r: n for r, n in columns.items() if n}
                 self.look(final=True)
 
-        self.app.push_screen(PickScreen(_("{role}: which column?").format(role=role), columns), picked)
+        self.app.push_screen(PickScreen(_("{role}: which column?").format(role=role), offered), picked)
 
 
 def _is_of(message: str, held_out: str, data: str) -> bool:
