@@ -1,6 +1,5 @@
 """Settings that cannot go together, or not with this model or machine: told before anything is read, tried or loaded."""
 
-import math
 from collections.abc import Mapping, Sequence
 from itertools import product
 from typing import Any, get_args
@@ -9,6 +8,7 @@ from engine.prediction import library
 from engine.text import one_line
 from recommender import plan_file
 from recommender.assignment import field_of
+from recommender.counting import answers_behind
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Machine, ModelFacts, Task
 from recommender.hyper import LAST_LAYERS
@@ -31,8 +31,6 @@ ANY: dict[str, Any] = {
 METHODS: tuple[Method, ...] = ("lora", "qlora", "full")
 """In the order in which they know most settings."""
 MOST_NAMED = 20
-MOST_UNTRAINED = 0.1
-"""Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 
 
 def plan_of_settings(assignments: Sequence[str], method: Method | None = None, task: Task | None = None) -> Plan:
@@ -118,9 +116,7 @@ def _check_targets(plan: Plan, model: ModelFacts, name: str) -> None:
 
 def check_rows(plan: Plan, data: DataFacts) -> None:
     """Refuse labels that the plan does not name, and a length behind which the answers of too many rows begin; a plan of nothing
-    but settings says neither. Where a model's own tokenizer has not counted, the length is left to the worker, which has it.
-
-    Between counted lengths at least so many begin behind as behind the next longer one.
+    but settings says neither.
 
     Raises:
         InputError: naming the labels, or saying how many rows.
@@ -133,12 +129,8 @@ def check_rows(plan: Plan, data: DataFacts) -> None:
         raise InputError(
             f"{place}: labels that the plan does not name (data.labels): {listed}; the known ones are {known}."
         )
-    counted = (c for c in data.truncation if c.length >= plan.max_length > ANY["max_length"])
-    cut = min(counted, key=lambda c: c.length, default=None)
-    if cut is None or not data.rows or data.tokens_origin == "assumed":
-        return
-    by_chance = 3 * math.sqrt(MOST_UNTRAINED * (1 - MOST_UNTRAINED) / data.rows)  # which of them are trained on is drawn
-    if cut.rows_untrained <= (MOST_UNTRAINED + by_chance) * data.rows:
+    cut = answers_behind(data, plan.max_length) if plan.max_length > ANY["max_length"] else None
+    if cut is None:
         return
     many = f"{'' if cut.length == plan.max_length else 'at least '}{cut.rows_untrained:,} of {data.rows:,}"
     raise InputError(

@@ -110,6 +110,8 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "G10_gguf": "A GGUF file is made for inference, not for training.",
     "G11_quantised": "These weights were quantised for inference ({quantization}); only plain weights, or weights quantised "
     "by bitsandbytes, can be trained.",
+    "G12_answers_behind": "This model reads {reads:count} tokens, and the answers of {share:share} of the rows begin after token "
+    "{length:count}: nothing would be learned from them.",
     # flip conditions
     "flip_memory": "{method}, if {needed:size} of memory were free.",
     "flip_memory_each": "{method}, if {needed:size} of memory were free on each device.",
@@ -167,6 +169,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_retrieval": "Put the facts into a search index and give the model what it finds.",
     "instead_prompt": "Write a prompt with your best examples in it and see how far that goes.",
     "instead_in_prompt": "Put the text into the prompt or a search index; or collect far more of it.",
+    "instead_reads_more": "Use a model that reads more, or shorten the prompts.",
     "instead_decoder": "Use a model that generates text: a decoder, or an encoder-decoder such as T5.",
     "instead_decoder_only": "Use a decoder, such as Llama or Qwen.",
     "instead_original_weights": "Fine-tune the original weights (safetensors), and convert the result to GGUF.",

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from recommender.counting import classes_of, distinct_rows, is_labelled, once, rows_of, skewed, split_of
 from recommender.facts import DataFacts, Facts
-from recommender.gates import contradictions, rare_classes
+from recommender.gates import contradictions, rare_classes, unread_answers
 from recommender.lints import share_cut
 from recommender.memory import usable_count
 from recommender.reasons import caution
@@ -168,7 +168,7 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
         lost = max((data.tokens_total or cut.tokens_kept) - cut.tokens_kept, 0)
         share = min(cut.rows_cut / data.rows, 1.0)
         yield caution("truncated", rows=cut.rows_cut, share=share, length=length, tokens=lost)
-        if cut.rows_untrained:
+        if cut.rows_untrained and unread_answers(facts) is None:
             share = min(cut.rows_untrained / data.rows, 1.0)
             yield caution("untrained", rows=cut.rows_untrained, share=share, length=length)
     wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None

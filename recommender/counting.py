@@ -3,7 +3,7 @@
 import math
 from typing import NamedTuple
 
-from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Task
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Goal, Task, Truncation
 from recommender.shape import shape_of
 
 UNKNOWN_ROWS = 1_000
@@ -17,6 +17,8 @@ SMALL_FOR_ONE_SPLIT = 500
 RARE_ON_VALIDATION = 30
 """Rows of the rarer of two classes among the validation rows, or no checkpoint can be told from another by it (K)."""
 MOST_VALIDATION = 20_000
+MOST_UNTRAINED = 0.1
+"""Share of the training rows from which nothing would be learned, beyond which a run would be wasted on the wrong setting."""
 
 
 class Split(NamedTuple):
@@ -116,6 +118,19 @@ def task_of(facts: Facts) -> Task:
 def is_labelled(data: DataFacts) -> bool:
     """Whether a head on the model is trained, rather than the model's own writing."""
     return (data.task or "classification") in CLASSIFYING
+
+
+def answers_behind(data: DataFacts, length: int) -> Truncation | None:
+    """What a cut at `length` tokens loses, where the answers of too many rows begin behind it; `None` where they do not, or where
+    the model's own tokenizer has not counted: then it is left to the worker, which has it.
+
+    Between counted lengths at least so many begin behind as behind the next longer one.
+    """
+    cut = min((c for c in data.truncation if c.length >= length), key=lambda c: c.length, default=None)
+    if cut is None or not data.rows or data.tokens_origin == "assumed":
+        return None
+    by_chance = 3 * math.sqrt(MOST_UNTRAINED * (1 - MOST_UNTRAINED) / data.rows)  # which of them are trained on is drawn
+    return cut if cut.rows_untrained > (MOST_UNTRAINED + by_chance) * data.rows else None
 
 
 def trained_tokens(data: DataFacts) -> int:

@@ -7,13 +7,13 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-from recommender.counting import classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
-from recommender.facts import CLASSIFYING, DataFacts, Facts, Task
+from recommender.counting import answers_behind, classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
+from recommender.facts import CLASSIFYING, DataFacts, Facts, Task, Truncation
 from recommender.reasons import reason, sentence
 from recommender.recommendation import METHODS, Method, Reason
-from recommender.shape import Shape, quantised_elsewhere, shape_of
+from recommender.shape import Shape, positions_of, quantised_elsewhere, shape_of
 
-PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf", "G11_quantised"})
+PHYSICS = frozenset({"G1_one_label", "G9_cannot_write", "G10_gguf", "G11_quantised", "G12_answers_behind"})
 """Gates behind which there is nothing to learn, or no way to: no override helps."""
 OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
 """Tasks that only decoders are trained for here."""
@@ -91,7 +91,18 @@ def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
         gates.append(_gate("G10_gguf", {"format": "gguf"}, ["K"], sentence("instead_original_weights")))
     elif quantised_elsewhere(facts.model):
         gates.append(_gate("G11_quantised", {"quantization": facts.model.quantization}, ["K"], sentence("instead_original")))
+    cut = unread_answers(facts)
+    if cut is not None:
+        share = cut.rows_untrained / (facts.data.rows or 1)
+        told = {"reads": positions_of(facts.model), "share": share, "length": cut.length}
+        gates.append(_gate("G12_answers_behind", told, ["K"], sentence("instead_reads_more")))
     return gates
+
+
+def unread_answers(facts: Facts) -> Truncation | None:
+    """What is lost behind the last token that the model reads, where too many answers begin there."""
+    reads = positions_of(facts.model)
+    return answers_behind(facts.data, reads) if reads else None
 
 
 def _too_few_labels(data: DataFacts, fitting: Collection[Method]) -> list[Gate]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from recommender import hyper, rates
-from recommender.counting import is_labelled, scored_rows
+from recommender.counting import is_labelled, rows_of, scored_rows
 from recommender.facts import Facts, Machine
 from recommender.footprint import Step
 from recommender.largest import longest_unit
@@ -30,7 +30,7 @@ class Group(NamedTuple):
 def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budget: int | None = None) -> Step:
     """What decides a step's memory, of settings or of a plan; with another token budget than its own, if one is given."""
     budget, longest = token_budget or settings.token_budget, longest_unit(facts, settings.max_length)
-    tokens = micro_tokens(facts, settings, budget)
+    tokens, batch = micro_tokens(facts, settings, budget), _batch(facts, settings)
     return Step(
         method=method,
         precision=settings.precision,
@@ -45,8 +45,8 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
         adapter_dtype=settings.adapter_dtype,
         target_modules=None if settings.target_modules == hyper.ALL_LINEAR else settings.target_modules,
         dora=settings.dora,
-        accumulates=tokens // longest < settings.effective_batch,
-        batch=settings.effective_batch,
+        accumulates=tokens // longest < batch,
+        batch=batch,
         scored=min(max(budget, longest), max(scored_rows(facts.data), 1) * longest),
     )
 
@@ -54,7 +54,13 @@ def step_of(facts: Facts, method: Method, settings: Settings | Plan, token_budge
 def micro_tokens(facts: Facts, settings: Settings | Plan, token_budget: int) -> int:
     """Padded tokens of the largest micro-batch that can really occur."""
     longest = longest_unit(facts, settings.max_length)
-    return min(max(token_budget, longest), settings.effective_batch * longest)
+    return min(max(token_budget, longest), _batch(facts, settings) * longest)
+
+
+def _batch(facts: Facts, settings: Settings | Plan) -> int:
+    """Rows of a logical batch at most: no more than there are. Of raw text nobody has counted the blocks."""
+    rows = rows_of(facts.data) if facts.data.task != "continued_pretraining" else None
+    return min(settings.effective_batch, rows or settings.effective_batch)
 
 
 def variants(facts: Facts, shape: Shape, method: Method) -> Iterator[Group]:

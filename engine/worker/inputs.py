@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.contradictions import MOST_UNTRAINED
 from engine.inspection.model import inspect_folder, is_another
 from engine.refusals import check_task
 from engine.rows import Rows, Split, numbered
@@ -13,6 +12,7 @@ from engine.worker.arguments import check_supported
 from engine.worker.modeling import maybe_moved, model_folder
 from engine.worker.narrator import Narrator
 from engine.worker.tasks.base import Encoded, Task
+from recommender.counting import MOST_UNTRAINED
 from recommender.errors import InputError
 from recommender.facts import Family
 from recommender.plan import Plan

@@ -86,6 +86,10 @@ def test_steps_follow_from_the_batch_and_the_rows_of_ones_own(facts: Facts) -> N
     shown = settings(with_rows(plan, validation_rows=2_000))
     assert shown.validation_rows == 2_000
     assert shown.total_steps < 0.7 * usual.total_steps
+    rows, most = facts.data.rows or 0, {"token_budget": 10**9, "epochs": 1}
+    plans = (plan.model_copy(update=most | {"effective_batch": n}) for n in (rows, 100 * rows))
+    every, more = (edited(facts, advised, p).candidate.hours for p in plans)
+    assert every == more, "no batch has rows that are not there"
     brought = facts.model_copy(update={"data": facts.data.model_copy(update={"eval_rows": 300})})
     assert settings(with_rows(plan, held_out_rows=900), brought).held_out_rows == 0, "a file of held-out rows was brought"
 

@@ -273,6 +273,20 @@ def test_an_encoder_is_not_recommended_for_what_it_cannot_do() -> None:
         assert (advice.verdict, advice.reasons[0].code) == ("not_yet", "G9_cannot_write")
 
 
+def test_a_model_that_reads_no_answers_is_not_recommended() -> None:
+    """It was, and the run refused at its start. Lengths between those that were counted are told by the next longer one."""
+    cut = {"rows_cut": 4_000, "tokens_kept": 500_000}
+    cuts = [cut | {"length": n, "rows_untrained": lost} for n, lost in ((512, 2200), (1024, 40))]
+    data = INSTRUCTIONS | {"truncation": cuts, "tokens_origin": "measured"}
+    for reads, told in ((512, True), (500, True), (1024, False)):
+        advice = advise(gpu(24), LLAMA_1B | {"max_positions": reads}, data)
+        assert (advice.verdict == "not_yet", advice.reasons[0].code == "G12_answers_behind") == (told, told)
+        assert not (told and "untrained" in codes(advice)), "said once"
+        assert told is ("the answers of 44% of the rows begin after token 512" in advice.reasons[0].text)
+    guessed = data | {"tokens_origin": "assumed"}
+    assert advise(gpu(24), LLAMA_1B | {"max_positions": 512}, guessed).verdict != "not_yet", "left to who has the tokenizer"
+
+
 def test_why_a_method_with_more_points_is_out_is_told_first() -> None:
     """LoRA's three points stood beside the one of what was advised, and four reasons before the one that decided."""
     tiny = LLAMA_1B | {"parameters": 500_000, "embedding_parameters": 200_000, "layers": 2, "hidden_size": 128}
