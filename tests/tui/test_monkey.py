@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from textual import events
+from textual.app import ScreenStackError
 
 from engine.rundir import RunDirectory
 from recommender.errors import InputError
@@ -169,19 +170,22 @@ async def test_nothing_that_a_monkey_does_ends_the_app(
     monkeypatch.setattr(work_start, "start_pilot", refuse)
     draft = Draft(model="demo", data="rows.csv") if monkey.chance.random() < 0.3 else None
     app = LoracleApp(runs=runs, draft=draft)
-    async with app.run_test(size=(80, 24)) as pilot:
-        try:
-            for _turn in range(TURNS):
-                await monkey.turn(app, pilot)
-                if app._exit:
-                    return
-            await pilot.pause(0.1)
-            for _back in range(20):
-                if isinstance(app.screen, HomeScreen):
-                    break
-                await pilot.press("escape")
-            assert isinstance(app.screen, HomeScreen)
-            assert not [note.message for note in app._notifications if "went wrong" in note.message]
-        except BaseException:
-            print(f"seed {seed}:", ", ".join(monkey.done))
-            raise
+    try:
+        async with app.run_test(size=(80, 24)) as pilot:
+            try:
+                for _turn in range(TURNS):
+                    await monkey.turn(app, pilot)
+                    if app._exit:
+                        return
+                await pilot.pause(0.1)
+                for _back in range(20):
+                    if isinstance(app.screen, HomeScreen):
+                        break
+                    await pilot.press("escape")
+                assert isinstance(app.screen, HomeScreen)
+                assert not [note.message for note in app._notifications if "went wrong" in note.message]
+            except BaseException:
+                print(f"seed {seed}:", ", ".join(monkey.done))
+                raise
+    except ScreenStackError:  # `run_test` takes the screens away while keys that came behind quit are still to be read
+        assert app._exit
