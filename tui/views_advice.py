@@ -190,10 +190,10 @@ def long_wait(advice: "Advice", method: str) -> Content | None:
     if not takes_long(advice.facts, candidate):
         return None
     told = next((c.text for c in recommendation.warnings if c.code == "slow"), None)
-    if told is not None and method == recommendation.best.method and method not in advice.edits:
-        return Content(told)
-    words = _("{method} would take about {time} here.")
-    return Content(words.format(method=NAMES[method], time=duration(3600 * candidate.hours.predicted)))
+    if told is None or method != recommendation.best.method or method in advice.edits:
+        words = _("{method} would take about {time} here.")
+        told = words.format(method=NAMES[method], time=duration(3600 * candidate.hours.predicted))
+    return Content(f"{told}\n\n{_('Start it all the same?')}")
 
 
 def pilot(names: list[str], takes: str, *, own: bool, in_folds: bool = False) -> Content:

@@ -111,6 +111,7 @@ async def test_a_run_longer_than_a_night_is_started_only_after_a_question(
         await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "Try about 900 rows first." in screen(app))
         await pilot.press("escape", "3", "enter")
         await wait(pilot, lambda: isinstance(app.screen, ConfirmScreen) and "QLoRA would take about 22.7 h here." in screen(app))
+        assert "Start it all the same?" in screen(app)
         assert not started
         await pilot.press("right", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen))
