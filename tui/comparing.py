@@ -84,7 +84,9 @@ def _flat(content: dict[str, Any]) -> "list[tuple[str, Any]]":
 def _written(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {_written(inner)}" for name, inner in value.items())
+    return f"{value:g}".replace("e-0", "e-") if isinstance(value, float) else str(value)
 
 
 def _pair(made: Comparison) -> None:

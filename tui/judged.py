@@ -19,6 +19,11 @@ def words(name: str) -> str:
     return _(MEASURES[name].words) if name in MEASURES else name
 
 
+def unit(name: str) -> str:
+    """What differences of the metric are told in: `chrF points`, `RMSE`."""
+    return words(name) + (_(" points") if name in MEASURES and MEASURES[name].points else "")
+
+
 def in_line(score: Mapping[str, Any]) -> str:
     """All metrics of a score, one after the other."""
     values = ((name, score.get(name)) for name in MEASURES)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 NAMES = 16
 """Cells of the names on the left, at least."""
 NARROWEST, WIDEST = 13, 26
-BESIDE_NAMES = 18
+BESIDE_NAMES = 19
 """Cells of letter, time and state in the legend."""
 INTERVAL = 22
 """Cells that a score with both ends of its interval takes."""
@@ -36,8 +36,9 @@ def legend(made: "Comparison", width: int) -> Content:
     lines = []
     names = [fitted_name(c.run.name, max(width - BESIDE_NAMES, 8)) for c in made.runs]
     longest = max(map(cell_len, names), default=0)
+    begun = [clock(c.state.started) for c in made.runs]
     for n, c in enumerate(made.runs):
-        said = f"{padded(names[n], longest)} {clock(c.state.started)} {status_with_sign(c.state.status)}"
+        said = f"{padded(names[n], longest)} {padded(begun[n], max(map(len, begun)))} {status_with_sign(c.state.status)}"
         lines.append(Content.assemble((f"{c.letter} ", f"bold {STYLES[n]}"), said))
     return Content("\n").join(lines)
 

@@ -68,7 +68,7 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     if gains:
         lines += [Content("")] if roomy else []
         lines.append(Content.styled(_("Gain of the trained model, 95% interval"), "bold"))
-        heads = padded(_("over the"), 16) + "".join(padded(judged.words(n), 21) for n in told)
+        heads = padded(_("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
         lines += [Content.styled(heads.rstrip(), "$text-muted"), *gains]
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
@@ -142,6 +142,8 @@ def cost(report: dict[str, Any], *, roomy: bool = True) -> Content:
     expected, total = (real(get(report, "seconds", n)) for n in ("predicted", "total"))
     lines.append(_against(_("memory"), (size(said), size(real_memory)), said, real_memory, widths))
     lines.append(_against(_("time"), (duration(expected), duration(total)), expected, total, widths))
+    if any("!" in line.plain for line in lines):
+        lines.append(Content.styled(_("! times what was predicted"), "$text-warning"))
     if (tried := real(get(report, "memory", "probed"))) is not None:
         lines.append(Content(_("tried {size} before the first step").format(size=size(tried))))
     trained, whole = real(report.get("trained_parameters")), real(report.get("parameters"))
@@ -164,7 +166,8 @@ def _against(
 ) -> Content:
     """One line; more than half beyond the promise is marked."""
     over = planned is not None and found is not None and found > 1.5 * planned > 0
-    mark = f" !{found / planned:.1f}x" if over and found and planned else ""
+    times = found / planned if over and found and planned else 0.0
+    mark = f" !{times:.1f}x" if 0 < times < 10 else f" !{number(times)}x" if times else ""
     first, said, was = widths
     return Content.assemble(f"{padded(name, first)}{words[0]:>{said}}{words[1]:>{was}}", (mark, "$text-warning"))
 
@@ -180,7 +183,9 @@ def samples(report: dict[str, Any]) -> Table | Content:
     table.add_row("", Text(_("Sample answers"), "bold"))
     for sample in found:
         for name, words, style in (("prompt", _("prompt"), "bold"), ("before", _("before"), "dim"), ("after", _("after"), "")):
-            table.add_row(Text(words, style="dim"), Text(one_line(get(sample, name) or "", 500), style=style))
+            said = get(sample, name)
+            text = "" if said is None else one_line(said, 500) or _("(nothing)")
+            table.add_row(Text(words, style="dim"), Text(text, style=style))
     return table
 
 

@@ -203,7 +203,7 @@ def evaluations(state: "RunState", metric_name: str, width: int) -> Content:
     """The evaluations, the newest first, a line each, with as many metrics as `width` cells hold."""
     found = [e for e in state.evaluations if e.split == "validation"]
     top = best(state, metric_name)
-    measured = [n for n in judged.shown(e.metrics for e in found) if n != "loss"] or [metric_name]
+    measured = [n for n in judged.shown(e.metrics for e in found) or [metric_name] if n != "loss"]
     if (fit := max((width - 16) // 11, 1)) < len(measured):
         measured = sorted(measured, key=lambda n: n != metric_name)[:fit]
     heads = "".join(f" {flush_right(judged.words(n), 10)}" for n in measured)

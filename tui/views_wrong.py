@@ -73,7 +73,7 @@ def worst(report: dict[str, Any]) -> Content:
         written = row.get("wanted") is None
         head = _("row {row} · loss {loss}") if written else _("row {row} · true {wanted}, predicted {said}")
         words = head.format(row=one_line(row.get("row"), 12), loss=loss, wanted=one_line(row.get("wanted"), 60),
-                            said=one_line(row.get("said"), 60)).replace("·", sign("·"))  # fmt: skip
+                            said=one_line(row.get("said"), 60) or _("(nothing)")).replace("·", sign("·"))  # fmt: skip
         lines += [Content.styled(words, "$text-warning"), Content(f"  {one_line(row.get('text'), 300)}")]
     return Content("\n").join([*lines, Content("")])
 

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.widgets._toast import Toast
 
 from engine.rundir import RunDirectory
 from engine.state import RunState
 from tests.tui.driving import screen, showing, wait
-from tui import views_compare
+from tui import views_compare, views_wrong
 from tui.app import LoracleApp
-from tui.comparing import Compared, Comparison, compare
+from tui.comparing import Compared, Comparison, compare, differing
 from tui.screens.compare import ChooseRuns, CompareScreen
 from tui.screens.help import HelpScreen
 from tui.screens.result import ResultScreen
@@ -104,17 +105,26 @@ async def test_a_report_that_is_still_read_is_not_copied(runs: Path, done: Any, 
 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any, size: tuple[int, int]) -> None:
-    run = done()
+    sample = {"prompt": "Charged twice?", "before": "", "after": "Refunded."}
+    run = done(seconds={"predicted": 2.8, "training": 90.0, "total": 116.0}, samples=[sample])
     async with result_of(runs, run, size) as (app, pilot):
         shown = screen(app)
+        assert "accuracy points" in shown  # what the gain is told in
         assert "+35.0 (+25.0 +45.0)" in shown
+        assert re.search(r"2\.8 s +2 min !41x", shown)
+        assert "! times what was predicted" in shown
         assert re.search(r"2\.0 GB +1\.9 GB", shown)
         assert "6  b mistaken for a" in shown
         await pilot.press("c", "m")
         await wait(pilot, lambda: "row 7 · true a, predicted b" in screen(app))
         assert "the [/] \\x1b[31mbattery" in screen(app)
+        assert "before (nothing)" in screen(app)
         await pilot.press("m", "4")
         await wait(pilot, lambda: "Better than before." in screen(app))
+
+
+def test_an_empty_answer_is_called_so_among_the_worst_rows() -> None:
+    assert "predicted (nothing)" in views_wrong.worst({"worst": [{"row": 1, "wanted": "a", "said": "", "text": "t"}]}).plain
 
 
 async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, done: Any) -> None:
@@ -130,6 +140,14 @@ async def test_the_result_of_a_pilots_run_says_what_the_pilot_chose(runs: Path, 
         await pilot.press("4", "m")
         told = ("The pilot chose LoRA.", said[0], f"loracle report {pilot_folder.name}", "Better than before.")
         await wait(pilot, lambda: all(words in " ".join(screen(app).split()) for words in told))
+
+
+async def test_a_note_leaves_the_line_of_messages_in_sight(runs: Path) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24), notifications=True) as pilot:
+        app.notify("Saved.", timeout=60)
+        await wait(pilot, lambda: any(toast.region for toast in app.screen.query(Toast)))
+        assert app.screen.query_one(Toast).region.bottom <= 22
 
 
 async def test_what_was_trained_whole_is_not_merged_and_the_app_says_why(runs: Path, done: Any) -> None:
@@ -202,7 +220,7 @@ async def test_runs_are_compared_on_the_rows_they_share(runs: Path, done: Any, s
     run = done("rows", "lora", right=58)
     async with result_of(runs, run, size) as (app, pilot):
         await pilot.press("v")
-        await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full" in screen(app))
+        await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full ✓ done" in screen(app))
         row = next(y for y, line in enumerate(screen(app).splitlines()) if "other-full" in line)
         await pilot.click(offset=(10, row))
         await wait(pilot, lambda: re.search(r"● \S*other-full", screen(app)))
@@ -255,9 +273,11 @@ def test_the_legend_of_a_comparisons_runs_tells_their_seeds_apart(tmp_path: Path
     runs = [Compared(letter, RunDirectory(group / f"lora-{n}"), RunState(), None, {}) for n, letter in enumerate("AB", 1)]
     (group / "lora-1").mkdir(parents=True)
     (group / "group.json").write_text("{}")
+    runs[0].state.started = 1.0
     lines = views_compare.legend(Comparison(runs), 38).plain.splitlines()
     assert [line.split()[1].rpartition("/")[2] for line in lines] == ["lora-1", "lora-2"]
     assert max(map(len, lines)) <= 38
+    assert len({line.index(line.split()[-1]) for line in lines}) == 1  # the states stand under one another
 
 
 def test_names_of_settings_are_whole_beside_four_runs(make_run: Any) -> None:
@@ -266,6 +286,15 @@ def test_names_of_settings_are_whole_beside_four_runs(make_run: Any) -> None:
     lines = views_compare.settings(made, 74).plain.splitlines()
     assert lines[1].split() == ["data.validation_rows", "100", "200", "300", "400"]
     assert max(map(len, lines)) <= 74
+
+
+def test_settings_that_differ_are_written_as_in_the_app(make_run: Any) -> None:
+    plan = make_run("a").run.plan()
+    data = plan.data.model_copy(update={"columns": {"text": "review", "label": "score"}})
+    other = plan.model_copy(update={"data": data, "learning_rate": 5e-5})
+    told = dict(differing([plan, other]))
+    assert told["data.columns"][1] == "text: review, label: score"
+    assert told["learning_rate"][1] == "5e-5"
 
 
 def test_beside_the_scores_stands_the_linear_probe_that_they_must_beat(make_run: Any) -> None:

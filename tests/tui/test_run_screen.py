@@ -95,6 +95,11 @@ def test_a_long_name_leaves_room_for_what_the_run_does(worker: Any) -> None:
     assert said == f"{'n' * 23}… · training · epoch 0.2/4"
 
 
+def test_where_the_loss_decides_it_has_one_column_of_the_evaluations(worker: Any) -> None:
+    worker.steps(1, 5)
+    assert views_run.evaluations(worker.run.state(), "loss", 60).plain.splitlines()[0].split() == ["step", "loss"]
+
+
 async def test_a_pane_takes_the_room_of_all_and_gives_it_back(runs: Path, worker: Any) -> None:
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -133,7 +134,8 @@ class ChooseRuns(LoracleScreen):
         row = self._rows[index]
         mark = sign("●") if index in self._marked else sign("○")
         method = NAMES.get(row.method, _("unreadable"))
-        room = min(max(self.size.width - BESIDE_NAMES, FEWEST_CELLS), WIDEST_NAMES)
+        longest = max(cell_len(one_line(r.run.name)) for r in self._rows)
+        room = min(max(self.size.width - BESIDE_NAMES, FEWEST_CELLS), WIDEST_NAMES, longest)
         name = padded(fitted(one_line(row.run.name), room), room)
         return Content(f"{mark} {name} {padded(status_with_sign(row.status), 12)} {method}")
 
