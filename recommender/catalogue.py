@@ -156,6 +156,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "verdict_no_time": "Does not fit into the time allowed ({confidence}); closest: {best}.",
     # what to do instead
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
+    "instead_more_numbers": "Label more rows: aim for 100 to 500 in all.",
     "instead_more_of_each": "Label more rows, at least {smallest:count} of every class.",
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
     "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",

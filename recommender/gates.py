@@ -122,7 +122,9 @@ def _too_few_labels(data: DataFacts, fitting: Collection[Method]) -> list[Gate]:
 
 
 def _which_labels(data: DataFacts) -> str:
-    """More rows of every class, or only of the rare ones where rows as such are enough."""
+    """More rows of every class, or only of the rare ones where rows as such are enough; where there are classes."""
+    if data.task == "regression":
+        return "instead_more_numbers"
     if distinct_rows(data) < 500:
         return "instead_more_labels" if distinct_rows(data) < 100 else "instead_more_of_each"
     return "instead_more_rare_of_two" if classes_of(data) == 2 else "instead_more_rare"

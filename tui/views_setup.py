@@ -67,7 +67,8 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None, 
     facts, leave = data.facts, keys.name("conflicts", "x")
     another = _("{key} another task").format(key=keys.name("task", "t"))
     others = _("{key} others").format(key=keys.name("columns", "c"))
-    columns = ", ".join(f"{_(role)}: {one_line(name, 30)}" for role, name in columns_of(facts).items())
+    named = {_(role): one_line(name, 30) for role, name in columns_of(facts).items()}
+    columns = ", ".join(name if role == name else f"{role}: {name}" for role, name in named.items())
     lines = [
         _keyed(_ok(), _("task: {task}").format(task=task_name(facts)), another),
         _keyed(_ok(), _("columns {columns}").format(columns=columns), others),

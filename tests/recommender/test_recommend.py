@@ -352,6 +352,7 @@ def test_data_that_would_waste_the_run_closes_a_gate(changes: dict[str, Any], ga
     assert (advice.verdict, advice.confidence) == ("not_yet", "clear")
     assert advice.reasons[0].code == gate
     assert advice.instead
+    assert changes.get("task") != "regression" or "class" not in advice.instead[0], "a number has no classes"
 
 
 def test_rows_that_were_left_out_are_told_beside_those_that_are_read() -> None:

@@ -12,6 +12,8 @@ from textual.content import Content
 
 from tui import i18n
 from tui.line_breaks import pieces
+from tui.run_log import LogLine
+from tui.widgets import log_view
 
 SAID = "按任意顺序填写：回车继续，esc 返回；以 bf16-mixed 训练 338 690 个参数（共 22.7 M）。离开时会保留您的回答。"
 
@@ -38,6 +40,11 @@ def test_lines_of_chinese_are_full_and_begin_with_no_full_stop(
         longest = len("bf16-mixed") + 1
         assert any("338 690" in line for line in lines), "a number is whole"
         assert all(width - longest < cell_len(line) <= width for line in lines[:-1])
+
+
+def test_a_line_of_the_log_is_broken_between_words() -> None:
+    rows = log_view.wrapped(LogLine("", "MAE 0.749, Pearson 0.000, R² -0.190"), 16)
+    assert [row.text for row in rows] == ["MAE 0.749,", "Pearson 0.000,", "R² -0.190"]
 
 
 def test_other_texts_are_broken_at_spaces() -> None:

@@ -195,12 +195,14 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
     monkeypatch.setattr("engine.prediction.trial.ask", answers)
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: here)
     monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
-    known = replace(model, facts=model.facts.model_copy(update={"path": model.path}))
+    facts = model.facts.model_copy(update={"path": model.path, "id": "/a/long/way/to/models/of-ours"})
+    known = replace(model, facts=facts)
     plan_screen = RecommendationScreen(known, make_data(), Draft(model="demo", data="rows.csv"))
     app = LoracleApp(runs=runs)
     async with app.run_test(size=(120, 40)) as pilot:
         await app.push_screen(plan_screen)
         await wait(pilot, lambda: "(trying bf16…)" in screen(app))
+        assert screen(app).startswith(" of-ours on "), "not the folder's whole path"
         assert plan_screen.advice is not None
         assert plan_screen.advice.candidate("full").settings.precision == "fp32"
         plan_screen._take(work_plan.change(plan_screen.advice, "full", "epochs", "7"), choose="full")

@@ -86,7 +86,8 @@ class RecommendationScreen(PlanStarts):
     def machine_known(self) -> None:
         """The machine was looked at."""
         data = one_line((hub_data(self._data.path) or self._data.path).rsplit("/", 1)[-1], 30)
-        model = one_line(self._model.facts.id or self._model.path.rstrip("/").rsplit("/", 1)[-1], 30)
+        name = self._model.facts.id or self._model.path
+        model = one_line(name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name, 30)
         self.headline(Content.assemble((model, "bold"), _(" on "), (data, "bold")))
 
     @work(exclusive=True, group="advice", exit_on_error=False)

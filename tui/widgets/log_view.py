@@ -1,10 +1,10 @@
 """A log: bounded, wrapped to its width, searched, and followed to its end as long as one wants to."""
 
-import textwrap
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import ClassVar, NamedTuple
 
-from rich.cells import chop_cells
+from rich._wrap import divide_line
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
@@ -198,9 +198,9 @@ class LogView(ScrollView, can_focus=True):
 
 
 def wrapped(line: LogLine, width: int) -> list[Row]:
-    """The rows of a line, in cells; between words where the text is ASCII."""
+    """The rows of a line, in cells; broken between words."""
     room = max(width - (INDENT if line.clock else 0), 10)
     if len(line.text) <= room and line.text.isascii():
         return [Row(line, line.text, True)]
-    parts = textwrap.wrap(line.text, room) if line.text.isascii() else chop_cells(line.text, room)
-    return [Row(line, part, i == 0) for i, part in enumerate(parts or [""])]
+    ends = [0, *divide_line(line.text, room), len(line.text)]
+    return [Row(line, line.text[begin:end].rstrip(), begin == 0) for begin, end in pairwise(ends)]
