@@ -1,5 +1,6 @@
 """The plan screen: settings changed and judged while one types, the run as a command, a pilot."""
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable
@@ -273,7 +274,9 @@ async def test_memory_is_counted_beside_a_plan_that_is_already_there(
         assert [(p["method"], p["settings"]["rank"]) for p in asked[-1]] == [("lora", 32)]
         # What the formula would refuse is not refused before it was counted.
         go_on.clear()
-        wide = work_plan.change(plan_screen.advice, "full", "token_budget", "50000000")
+        facts = plan_screen.advice.facts
+        many = facts.model_copy(update={"data": facts.data.model_copy(update={"rows": 500_000})})
+        wide = work_plan.change(dataclasses.replace(plan_screen.advice, facts=many), "full", "token_budget", "50000000")
         plan_screen._changed(work_plan.change(wide, "full", "effective_batch", "500000"))
         told = words.memory_sum(memory)
         await wait(pilot, lambda: "far too little" in screen(app) and f"{told} (counting" in screen(app))
