@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NoReturn
 
 from recommender.errors import Exit
@@ -49,8 +49,8 @@ class Parser(argparse.ArgumentParser):
     def read(self, typed: Sequence[str]) -> argparse.Namespace:
         """What was typed; a misplaced or unknown word ends the program with a sentence on it."""
         chain, names = self._chain(typed)
-        if names:
-            self._check_place(typed[: typed.index(names[0])], chain[1], names[0])
+        if names or (typed and typed[0].startswith("-")):  # else the value of an unknown option is taken for a command
+            self._check_place(typed[: typed.index(names[0])] if names else typed, chain[:2])
         given, left = self.parse_known_args(list(typed))
         if left:
             option = next((word for word in left if word.startswith("-")), None)
@@ -60,19 +60,22 @@ class Parser(argparse.ArgumentParser):
             chain[-1].error(self._about(option.partition("=")[0], chain))
         return given
 
-    def _check_place(self, before: Iterable[str], command: "Parser", name: str) -> None:
+    def _check_place(self, before: Iterable[str], chain: "Sequence[Parser]") -> None:
         """An unknown option before the command would swallow it, or its value be taken for the command."""
         known = self.options()
         for word in before:
             option = word.partition("=")[0]
             if option.startswith("--") and not any(flag.startswith(option) for flag in known):
-                self.error(self._about(option, [self, command]))
+                self.error(self._about(option, chain))
 
     def _about(self, option: str, chain: "Sequence[Parser]") -> str:
         """What is wrong with an option that the parsers in `chain` did not take, and where it belongs."""
         last = chain[-1]
         if option in last.options():  # it stands before the command
             return _("{option} goes after the command: `{command} {option}`").format(option=option, command=last.prog)
+        field = option.removeprefix("--").replace("-", "_")
+        if "--set" in last.options() and field in _fields():
+            return _("there is no option {option}; `--set {field}=...` sets it").format(option=option, field=field)
         near = difflib.get_close_matches(option, last.options(), n=1, cutoff=0.7)
         if near:
             return _("there is no option {option}; the nearest is {near}").format(option=option, near=near[0])
@@ -114,6 +117,13 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(None, words.format(value=value, near=near[0]))
         words = _("there is no command {value}; the commands are {choices}")
         raise argparse.ArgumentError(None, words.format(value=value, choices=", ".join(choices)))
+
+
+def _fields() -> Collection[str]:
+    """What --set takes."""
+    from recommender.plan import Plan
+
+    return Plan.model_fields
 
 
 def command(commands: "argparse._SubParsersAction[Parser]", name: str, does: str, *examples: str) -> Parser:
