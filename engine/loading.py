@@ -1,35 +1,24 @@
 """From a plan's files to the rows of a run: read, sampled, repeats removed, split. The same for inspection and for the run."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from engine.examples.labels import labelled_pairs, marks_of, numbers, several_labels, tagged_words
-from engine.examples.pairs import preferences
-from engine.examples.written import conversations, instructions, texts
-from engine.rows import Rows, Split, agreeing, check_labels, labelled, named_groups, sort_labels, twin_of, unique
+from engine.inspection.layouts import ROLES, Shape
+from engine.inspection.records import stream
+from engine.rows import Rows, Split, agreeing, check_labels, shared_texts, sort_labels, twin_of, unique
 from engine.splitting import carve, deal, parted, put_aside, sample, smallest_groups
-from engine.tables.read import read_table
-from engine.tables.table import Table
+from engine.tables.files import told_plainly
+from engine.tables.read import open_source
 from engine.text import one_line
 from recommender.counting import split_of
 from recommender.errors import InputError
-from recommender.facts import CLASSIFYING, DataFacts, Layout, Task
+from recommender.facts import CLASSIFYING, DataFacts, Task
 from recommender.plan import DataChoice
 
-READERS: dict[Layout, Callable[[Table, DataChoice], Rows]] = {
-    "text_labels": several_labels,
-    "text_number": numbers,
-    "tokens_tags": tagged_words,
-    "messages": conversations,
-    "sharegpt": conversations,
-    "alpaca": instructions,
-    "prompt_completion": instructions,
-    "source_target": instructions,
-    "preference": preferences,
-    "text": texts,
-}
-"""How the rows of each layout are read, for tasks other than classification."""
+TOLD_BY_TEXT = CLASSIFYING | {"preference"}
+"""Tasks whose rows are told apart by what is read alone."""
 
 
 def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows | None]:
@@ -41,7 +30,7 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
     every = _read(choice, task, choice.train)
     if choice.eval is None and choice.eval_rows is not None and choice.held_out_rows is None:
         labels = every.labels if task == "classification" else None
-        groups = None if every.groups is None and task != "preference" else every.own_keys()
+        groups = None if every.groups is None else every.own_keys()
         learned, aside = put_aside(
             len(every), choice.eval_rows, choice.train_rows, choice.split_seed, labels=labels, groups=groups, named=every.named
         )
@@ -54,36 +43,74 @@ def load(choice: DataChoice, task: Task = "classification") -> tuple[Rows, Rows 
 
 
 def _read(choice: DataChoice, task: Task, name: str) -> Rows:
-    """The rows of that file, with what a person named that they share.
+    """The rows of that file, of which inspection has read the same.
 
     Raises:
         InputError: unusable file or columns.
     """
-    reader, columns = _reader(choice, task, name), choice.columns or {}
-    table = _table(name, choice)
-    rows = reader(table, choice)
-    if "group" not in columns:
-        return rows
-    of_row = named_groups(table.filled([columns["group"]]), columns["group"])
-    return replace(rows, named=[of_row[number - 1] for number in rows.numbers])
+    shape, source = shape_of(choice, task, name), open_source(name)
+    texts: list[str] = []
+    labels: list[str] = []
+    numbers: list[int] = []
+    marks: list[tuple[str, ...]] = []
+    items: list[Any] = []
+    parts: list[tuple[str, ...]] = []
+    asked: list[str] = []
+    named: list[Hashable] = []
+    dropped = 0
+    with told_plainly(source.path):
+        for batch in stream(source, shape):
+            dropped += batch.dropped
+            numbers += batch.numbers
+            named += batch.named or ()
+            texts += [row.text if task in TOLD_BY_TEXT else row.whole for row in batch.rows]
+            if task == "classification":
+                labels += [row.target for row in batch.rows]
+            else:
+                marks += [row.marks for row in batch.rows]
+                items += [row.item for row in batch.rows]
+                asked += [row.asked for row in batch.rows if row.asked is not None]
+            if "text_pair" in shape.columns:
+                parts += [row.parts for row in batch.rows]
+    return Rows(
+        texts,
+        labels or _rarest(marks),
+        numbers,
+        dropped,
+        items=None if task == "classification" else items,
+        source=source.path.name,
+        parts=parts or None,
+        groups=shared_texts(parts) if parts else asked or None,
+        named=named or None,
+        place=source.place,
+    )
 
 
-def _reader(choice: DataChoice, task: Task, name: str) -> Callable[[Table, DataChoice], Rows]:
-    if task == "classification" and "text_pair" in (choice.columns or {}):
-        return labelled_pairs
+def _rarest(marks: Sequence[tuple[str, ...]]) -> list[str]:
+    """The rarest mark of each row: splits stratified by it leave some of every mark for training."""
+    counts = Counter(mark for row in marks for mark in row)
+    return [min(row, key=lambda m: (counts[m], m), default="") for row in marks]
+
+
+def shape_of(choice: DataChoice, task: Task, name: str) -> Shape:
+    """How the rows of that file are to be read.
+
+    Raises:
+        InputError: the plan does not say.
+    """
+    columns, layout = dict(choice.columns or {}), choice.layout
     if task == "classification":
-        text, label = choice.text_column, choice.label_column
-        if text is None or label is None:
-            raise InputError("the plan names no text_column and label_column.")
-        return lambda table, _: labelled(table, text, label)
-    if choice.layout not in READERS or choice.columns is None:
+        layout = "text_label"
+        if "text_pair" not in columns:
+            if choice.text_column is None or choice.label_column is None:
+                raise InputError("the plan names no text_column and label_column.")
+            columns |= {"text": choice.text_column, "label": choice.label_column}
+    elif layout in (None, "text_label") or choice.columns is None:
         raise InputError(f"the plan does not say how the rows of {name} are written (data.layout, data.columns).")
-    return READERS[choice.layout]
-
-
-def _table(name: str, choice: DataChoice) -> Table:
-    used = (choice.text_column, choice.label_column, *(choice.columns or {}).values())
-    return read_table(name, filter(None, used), perhaps=("tools", "functions"))
+    lacking = next((role for role in ROLES[layout] if role not in columns), None)
+    if lacking is not None:
+        raise InputError(f"the plan does not say which column holds the {lacking} (data.columns).")
+    return Shape(task, layout, columns, 1.0, choice.separator)
 
 
 def split(choice: DataChoice, task: Task = "classification") -> Split:
@@ -98,7 +125,7 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     talks = (rows.items or ()) if task == "chat" else ()
     counts["unasked"] = sum("unasked" in item for item in talks)
     counts["unlearned"] = sum(item.get("unlearned", 0) for item in talks)
-    counts["together"] = sharing(once, task)
+    counts["together"] = sharing(once)
     aside = [] if held_out is None else held_out.named or []
     counts["groups"] = len({*(once.named or ()), *aside})
     if held_out is not None:
@@ -130,6 +157,17 @@ def split(choice: DataChoice, task: Task = "classification") -> Split:
     validation, train = _carved(once, "validation_rows", choice, counts, planned=asked, usual=usual.validation)
     _check_learnable(train, task, choice.train)
     return Split(train, validation, held_out, labels, counts)
+
+
+def marks_of(rows: Rows, task: Task) -> list[Sequence[str]] | None:
+    """The labels or tags of each row; `None` for a task that has none."""
+    if task == "classification":
+        return [(label,) for label in rows.labels]
+    if task == "multi_label":
+        return rows.items
+    if task == "token_classification":
+        return [item["tags"] for item in rows.items or ()]
+    return None
 
 
 def _without_repeats(rows: Rows, choice: DataChoice, task: Task, counts: dict[str, int]) -> Rows:
@@ -164,9 +202,9 @@ def _check_learnable(train: Rows, task: Task, name: str) -> None:
         raise InputError(f"{name}: all words have the same tag, so there is nothing to learn.")
 
 
-def sharing(rows: Rows, task: Task) -> int:
+def sharing(rows: Rows) -> int:
     """How many rows share with another one what decides on which side of a split they stand, their whole text aside."""
-    if rows.groups is None and task != "preference":
+    if rows.groups is None:
         return 0
     return sum(n for n in Counter(rows.own_keys()).values() if n > 1)
 

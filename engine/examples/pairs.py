@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from engine.examples.tools import given_tools, tools_of
 from engine.examples.turns import (
     Fault,
     Message,
@@ -17,12 +16,8 @@ from engine.examples.turns import (
     parts_joined,
     said_and_asked,
 )
-from engine.examples.written import Kept, fault_at, fault_of
-from engine.inspection.layouts import MAY_LACK
-from engine.rows import Rows
-from engine.tables.table import Table, as_text
+from engine.tables.table import as_text
 from recommender.errors import InputError
-from recommender.plan import DataChoice
 
 _SPEAKERS = re.compile(r"\n\n(Human|Assistant): ?")
 """How conversations are written in one text in the data of Bai et al. (2022), and in many made after it."""
@@ -36,32 +31,6 @@ class Pair(NamedTuple):
     """What both go on from."""
     chosen: list[Message]
     rejected: list[Message]
-
-
-def preferences(table: Table, choice: DataChoice) -> Rows:
-    """Rows with `chosen` and `rejected`, and the prompt apart or at their beginning.
-
-    An item is {"messages": the prompt, "chosen": [...], "rejected": [...], "tools": [...] or None}. Rows are told apart by their
-    prompt, so that pairs of one prompt stay on one side of a split.
-
-    Raises:
-        InputError: a column is missing, or a row is no such pair.
-    """
-    roles = choice.columns or {}
-    table = table.filled(name for role, name in roles.items() if role in MAY_LACK)
-    columns = {role: table.values(name) for role, name in roles.items()}
-    tools = tools_of(table, roles)
-    kept = Kept(table)
-    for i in range(table.rows):
-        row = {role: values[i] for role, values in columns.items()}
-        found = pair(row, partial(fault_of, table, i, roles))
-        if found is None:
-            kept.dropped += 1
-            continue
-        given = None if tools is None else given_tools(tools[i], fault_at(table, i, "tools"))
-        item = {"messages": found.prompt, "chosen": found.chosen, "rejected": found.rejected, "tools": given}
-        kept.add(as_one_text(found.prompt), item, table.number(i))
-    return kept.rows()
 
 
 def pair(row: dict[str, Any], fault: Callable[[str, str], InputError]) -> Pair | None:

@@ -14,7 +14,8 @@ from engine.inspection import tokens
 from engine.inspection.columns import MOST_CLASSES
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, below, drawn, group_of, last_drawn
 from engine.inspection.layouts import GROUP, Shape
-from engine.inspection.records import Record, stream
+from engine.inspection.record import Record
+from engine.inspection.records import stream
 from engine.rows import twin_of
 from engine.tables.source import Source, Told, nobody
 from engine.text import one_line
@@ -136,8 +137,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         rows, size = batch.rows, len(batch.rows)
         if not rows:
             continue
-        texts = [r.text if classifying else whole(r) for r in rows]
-        compared = [r.text for r in rows] if shape.task == "preference" else texts  # as `engine.loading` does
+        texts = [r.text if classifying else r.whole for r in rows]
+        compared = [r.text for r in rows] if shape.task == "preference" else texts  # as `engine.loading.TOLD_BY_TEXT` has it
         words = [text.casefold().split() for text in texts]
         keys = map(" ".join, words)  # as `engine.rows.key_of` makes them
         parts.append(
@@ -172,11 +173,6 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
         counted.named = named if GROUP in shape.columns else None
         counted.shared = tuple(shared)
     return counted
-
-
-def whole(row: Record) -> str:
-    """Everything a row says."""
-    return "\n".join(t for t in (row.text, row.target, row.other) if t)
 
 
 def _hashes(texts: Iterable[str], size: int) -> Numbers:
@@ -273,7 +269,7 @@ def look_alike(source: Source, shape: Shape, counted: Counted, held_out: Counted
 
 
 def _compared(row: Record, shape: Shape) -> str:
-    return (row.text if shape.task in CLASSIFYING else whole(row))[:READ_CHARACTERS]
+    return (row.text if shape.task in CLASSIFYING else row.whole)[:READ_CHARACTERS]
 
 
 def counted_rows(counted: Counted) -> int:

@@ -16,7 +16,8 @@ from engine.inspection.counting import Counted, count, counted_rows, look, look_
 from engine.inspection.data_facts import facts_of
 from engine.inspection.later import shaped_and_counted
 from engine.inspection.layouts import GROUP, Shape
-from engine.inspection.records import Record, stream
+from engine.inspection.record import Record
+from engine.inspection.records import stream
 from engine.inspection.splits import Splits, resolve
 from engine.inspection.suspicious import suspicions
 from engine.rows import sort_labels

@@ -1,13 +1,14 @@
 """The first rows of a file as a model would read them, and which of their tokens it would learn. Imports transformers."""
 
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 from transformers import AutoTokenizer
 
+from engine.inspection.records import stream
 from engine.inspection.tokens import reads_apart
-from engine.loading import READERS
-from engine.tables.read import first_rows, open_source
+from engine.loading import shape_of
+from engine.tables.read import open_source
 from engine.text import first_line
 from engine.worker.packing import IGNORED
 from engine.worker.tasks.chat_template import give_template
@@ -27,7 +28,9 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
         InputError: no row that the model's template takes, or a model without a tokenizer.
     """
     choice = DataChoice.model_validate({name: request[name] for name in ("train", "layout", "columns")})
-    rows = READERS[request["layout"]](first_rows(open_source(choice.train), request["count"]), choice)
+    source = open_source(choice.train)
+    batches = stream(source, shape_of(choice, request["task"], choice.train))
+    rows = ((row.item, number) for batch in batches for row, number in zip(batch.rows, batch.numbers, strict=True))
     try:
         tokenizer = AutoTokenizer.from_pretrained(request["model"], trust_remote_code=False)
     except (OSError, ValueError, ImportError) as error:
@@ -36,8 +39,8 @@ def learned_rows(request: dict[str, Any]) -> dict[str, Any]:
     plain = False if apart or request["task"] == "continued_pretraining" else give_template(tokenizer)
     shown: list[dict[str, Any]] = []
     refused: InputError | None = None
-    for item, number in list(zip(rows.items or (), rows.numbers, strict=True))[: request["count"]]:
-        where = rows.where(number)
+    for item, number in islice(rows, request["count"]):
+        where = source.where(number)
         try:
             found = {"": _read_apart(tokenizer, item, where)} if apart else _sequences(tokenizer, item, request["task"], where)
         except InputError as error:

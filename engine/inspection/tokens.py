@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from engine.examples.turns import THOUGHT_END
 from engine.files import read_json, sha256_of
 from engine.inspection import templates
-from engine.inspection.records import Record
+from engine.inspection.record import Record
 from engine.text import first_line
 from recommender.errors import InputError
 from recommender.facts import Task

@@ -58,18 +58,6 @@ _STORE_STARTS = {
 _ARCHIVE_STARTS = (b"PK\x03\x04", b"BZh", b"\xfd7zXZ\x00", b"7z\xbc\xaf\x27\x1c", b"\x28\xb5\x2f\xfd", b"Rar!\x1a\x07")
 
 
-def read_table(name: str, columns: Iterable[str] | None = None, perhaps: Iterable[str] = ()) -> Table:
-    """All rows of a file; of its columns at least `columns`, and those of `perhaps` that it has.
-
-    Raises:
-        InputError: no such file, not a file of rows, or damaged.
-    """
-    source = open_source(name)
-    if columns is not None:
-        source = source.only([*columns, *(column for column in perhaps if column in source.names)])
-    return first_rows(source, None)
-
-
 def first_rows(source: Source, most: int | None, *, size: int | None = None) -> Table:
     """The first rows: batches of them, until there are `most` rows or about `size` bytes of values; `None` means all.
 

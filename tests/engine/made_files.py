@@ -4,11 +4,13 @@ import csv
 import io
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from engine.inspection.data import inspect_data
+from engine.tables.read import first_rows, open_source
+from engine.tables.table import Table
 from recommender.facts import DataFacts
 
 ROWS = 60
@@ -18,6 +20,12 @@ Make = Callable[[int, random.Random], Any]
 
 def prose(rng: random.Random, words: int = 12) -> str:
     return " ".join(rng.choices(WORDS, k=words))
+
+
+def read_table(name: str, columns: Iterable[str] | None = None) -> Table:
+    """All rows of a file; of its columns at least these."""
+    source = open_source(name)
+    return first_rows(source if columns is None else source.only(columns), None)
 
 
 def looked(path: Path, **options: Any) -> DataFacts:

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from engine.inspection.data import inspect_data
-from engine.tables.read import read_table
 from recommender.errors import InputError
+from tests.engine.made_files import read_table
 
 TEXT = "👍 Ada Lovelace (London) won't go"
 TAGS = ["O", "B-person", "I-person", "O", "B-place", "O", "O", "O", "O", "O"]

@@ -11,9 +11,10 @@ from engine.inspection.data import inspect_data
 from engine.loading import load
 from engine.tables import delimited, encoding, objects
 from engine.tables.files import fingerprint
-from engine.tables.read import open_source, read_table
+from engine.tables.read import open_source
 from recommender.errors import InputError
 from recommender.plan import DataChoice
+from tests.engine.made_files import read_table
 
 PAIRS = [(f"the parcel number {i} came late", "ab"[i % 2]) for i in range(30)]
 CSV = "text,label\n" + "".join(f"{t},{x}\n" for t, x in PAIRS)

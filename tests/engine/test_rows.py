@@ -15,10 +15,10 @@ from engine.inspection.data import inspect_data
 from engine.loading import split
 from engine.rows import Rows, agreeing, key_of, labelled, sort_labels, twin_of, unique
 from engine.splitting import carve, deal, put_aside, sample
-from engine.tables.read import read_table
 from engine.tables.table import Table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
+from tests.engine.made_files import read_table
 
 
 def rows_of(pairs: list[tuple[str, str]]) -> Rows:

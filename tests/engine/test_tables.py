@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.tables.read import first_rows, open_source, read_table
+from engine.tables.read import first_rows, open_source
 from recommender.errors import Exit, InputError
+from tests.engine.made_files import read_table
 
 
 def put(folder: Path, name: str, content: str | bytes) -> str:
@@ -102,7 +103,7 @@ def test_columns_of_parquet_that_nobody_needs_are_not_read(tmp_path: Path) -> No
         pq.write_table(pa.table(columns), tmp_path / "several" / f"{name}.parquet")
     source = open_source(str(tmp_path / "several" / "*.parquet"))
     assert first_rows(source.only(["text", "translation.en"]), None).columns.keys() == {"text", "translation"}
-    assert read_table(str(tmp_path / "several" / "*.parquet"), ["label"], ["tools"]).columns == {"label": [0, 0]}
+    assert read_table(str(tmp_path / "several" / "*.parquet"), ["label"]).columns == {"label": [0, 0]}
     with pytest.raises(InputError, match="its columns are text, label, translation, page"):
         read_table(str(tmp_path / "several" / "*.parquet"), ["tetx"]).values("tetx")
 

@@ -57,7 +57,7 @@ class Rendered(NamedTuple):
 
 
 def rendered(tokenizer: Any, item: dict[str, Any], where: str, *, since: int = 0) -> Rendered:
-    """Ids and labels of one conversation as `engine.examples.written` makes them; `where` is file and row, for messages.
+    """Ids and labels of one conversation as `engine.inspection.record` makes them; `where` is file and row, for messages.
 
     Of the answers those are learned that stand among the messages from `since` on and are not of weight 0.
 
@@ -108,7 +108,7 @@ def _found(tokenizer: Any, spoken: Sequence[Any], tools: Any, where: str, *, sin
 
 
 def sides(tokenizer: Any, item: dict[str, Any], where: str) -> dict[str, Rendered]:
-    """Both sequences of a pair as `engine.examples.pairs` makes them: chosen and rejected, only these answers learned.
+    """Both sequences of a pair as `engine.inspection.record` makes them: chosen and rejected, only these answers learned.
 
     Raises:
         InputError: the template does not take one of them.
