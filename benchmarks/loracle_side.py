@@ -79,7 +79,7 @@ def trainer_of(plan: Plan, work: Path) -> tuple[Any, int]:
     trainer = LogicalBatchTrainer(
         built.model,
         training_arguments(plan, work, total, scored=False),
-        rows.table(),
+        rows,
         None,
         task=task,
         budget=TokenBudget(plan.token_budget, lambda before, after: None),

@@ -32,7 +32,7 @@ class EngineStep:
         self.trainer = LogicalBatchTrainer(
             model,
             training_arguments(task.plan, work, STEPS, scored=False),
-            rows.table(),
+            rows,
             None,
             task=task,
             budget=TokenBudget(task.plan.token_budget, lambda before, after: self.recovered.append((before, after))),

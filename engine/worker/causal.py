@@ -10,7 +10,7 @@ from engine.worker import attention
 from engine.worker.devices import kind_of
 from engine.worker.inner import body_of, evaluating, inner_of
 from engine.worker.packing import Packed, pack
-from engine.worker.token_loss import Head, head_of, token_loss, token_losses
+from engine.worker.token_loss import head_of, token_loss, token_losses
 
 AGREEMENT = {torch.float32: 1e-3, torch.float16: 2e-2, torch.bfloat16: 5e-2}
 """Nats by which rounding may change the loss of one token."""
@@ -31,10 +31,20 @@ def is_packed(model: Any) -> bool:
     return bool(inner_of(model).config._attn_implementation == attention.NAME)
 
 
-def packed_loss(body: Any, head: Head, batch: Packed) -> torch.Tensor:
+def packed_loss(model: Any, batch: Packed) -> torch.Tensor:
     """Sum of the cross-entropies of the tokens that carry loss, a scalar; the head sees only those."""
-    hidden = body(**batch.inputs).last_hidden_state[0]
-    return token_loss(hidden.index_select(0, batch.predicting), head, batch.targets)
+    return token_loss(_predicting(model, batch), head_of(model), batch.targets)
+
+
+def packed_losses(model: Any, batch: Packed) -> torch.Tensor:
+    """Those cross-entropies, one by one."""
+    return token_losses(_predicting(model, batch), head_of(model), batch.targets)
+
+
+def _predicting(model: Any, batch: Packed) -> torch.Tensor:
+    """Hidden states of the tokens whose next one is learned."""
+    hidden: torch.Tensor = body_of(model)(**batch.inputs).last_hidden_state[0]
+    return hidden.index_select(0, batch.predicting)
 
 
 def reads_once(model: Any) -> bool:
@@ -51,7 +61,7 @@ def reads_once(model: Any) -> bool:
     rows = [first, [*first[:4], *second], second]
     try:
         with evaluating(model), torch.no_grad():
-            apart, once = (_packed_losses(model, pack(rows, rows, device, once=way)) for way in (False, True))
+            apart, once = (packed_losses(model, pack(rows, rows, device, once=way)) for way in (False, True))
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError):
         return False
     return float((once - apart).abs().max()) <= tolerance(inner)
@@ -97,7 +107,7 @@ def _both_ways(model: Any, inner: Any) -> str | None:
             noise = max(noise, float((other - expected).abs().max()))
         attention.register()
         inner.set_attn_implementation(attention.NAME)
-        got = _packed_losses(model, batch)
+        got = packed_losses(model, batch)
     apart = float((got - expected).abs().max())
     # Many layers in 16 bit round more than a few: what another kernel of the model's own changes is no disagreement. On a GPU
     # padding asks for one; on a CPU the eager attention is one.
@@ -112,12 +122,6 @@ def made_up(inner: Any, *lengths: int) -> list[list[int]]:
     generator = torch.Generator().manual_seed(0)
     words = min(inner.config.get_text_config().vocab_size, 1000)
     return [torch.randint(5, words, (n,), generator=generator).tolist() for n in lengths]
-
-
-def _packed_losses(model: Any, batch: Packed) -> torch.Tensor:
-    """Loss of each learned token."""
-    hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
-    return token_losses(hidden.index_select(0, batch.predicting), head_of(inner_of(model)), batch.targets)
 
 
 def _alone(model: Any, row: list[int], padding: int, device: torch.device) -> torch.Tensor:

@@ -199,8 +199,8 @@ class Training:
         trainer = LogicalBatchTrainer(
             built.model,
             training_arguments(plan, self.run.checkpoints, self.total_steps, scored=scored),
-            self.rows["train"].table(),
-            validation.table(),
+            self.rows["train"],
+            validation,
             task=self.reader.task,
             budget=self.reader.budget,
             evaluate_rows=evaluate,

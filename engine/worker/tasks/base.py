@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 import transformers
-from torch.utils.data import Dataset
 
 from engine.metrics.kinds import Answers, Kind
 from engine.metrics.registry import kind_of
@@ -54,33 +53,20 @@ class Encoded:
     def __len__(self) -> int:
         return len(self.input_ids)
 
+    def __getitem__(self, i: int) -> dict[str, Any]:
+        """A row as the trainer's loader reads it."""
+        return {"input_ids": self.input_ids[i], "targets": self.targets[i]}
+
     @property
     def rows_untrained(self) -> int:
         """How many rows are left out because nothing would be learned from them."""
         return len(self.untrained)
-
-    def table(self) -> "Table":
-        """The rows as the trainer's loader reads them."""
-        return Table(self)
 
     def take(self, indices: Sequence[int]) -> "Encoded":
         """The rows at `indices`, in that order."""
         input_ids, targets, truth = (taken(values, indices) for values in (self.input_ids, self.targets, self.truth))
         groups = None if self.groups is None else [self.groups[i] for i in indices]
         return Encoded(input_ids, targets, truth, groups=groups)
-
-
-class Table(Dataset):  # type: ignore[misc]  # mypy does not read torch here
-    """Encoded rows as a data set of torch."""
-
-    def __init__(self, rows: Encoded) -> None:
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, i: int) -> dict[str, Any]:
-        return {"input_ids": self._rows.input_ids[i], "targets": self._rows.targets[i]}
 
 
 class Prompt(NamedTuple):

@@ -26,6 +26,7 @@ class Classification(RowHead):
     """Sequence classification with one label a row."""
 
     purpose = "classify text"
+    use = USE
 
     class_weights: torch.Tensor | None = None
     """One a class, as `heads.by_rarity` makes them."""
@@ -38,8 +39,7 @@ class Classification(RowHead):
         """Targets are class indices."""
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [index[label] for label in rows.labels]
-        found = self.tokens(tokenizer, rows, progress)
-        return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
+        return self.encoded(tokenizer, rows, targets, progress)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
         """Class weights, where the plan wants them."""
@@ -75,7 +75,3 @@ class Classification(RowHead):
     def about(self) -> str:
         """The labels, as a list."""
         return listed("Labels", self.labels)
-
-    def usage(self) -> str:
-        """Classify one text."""
-        return USE.replace("{inputs}", self.inputs())

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -11,7 +11,7 @@ from engine.rows import Rows
 from engine.text import one_line
 from engine.worker.batches import padded
 from engine.worker.encoding import Tokens, pair_ids, parts_pairs, token_ids
-from engine.worker.tasks.base import Progress, Task
+from engine.worker.tasks.base import Encoded, Progress, Task
 
 ONE, PAIR, PAIR_IN_ONE = '["a text"]', '["a text"], ["its pair"]', '["a text" + "\\n" + "its pair"]'
 INPUTS = """\
@@ -42,6 +42,19 @@ class RowHead(Task):
 
     opening = ONE
     """What the model card gives the tokenizer."""
+    use: ClassVar[str]
+    """Lines of Python that judge one text, for the model card; they begin with `{inputs}`."""
+
+    def encoded(self, tokenizer: Any, rows: Rows, targets: list[Any], progress: Progress | None) -> Encoded:
+        """The rows' texts as tokens beside these targets, which are the truth as well."""
+        found = self.tokens(tokenizer, rows, progress)
+        return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
+
+    def usage(self) -> str:
+        """Judge one text."""
+        types = str(self.tells_texts_apart and self.opening == PAIR)
+        use = self.use.replace("{inputs}", INPUTS).replace("{opening}", self.opening).replace("{types}", types)
+        return use.replace("{length}", str(self.plan.max_length))
 
     def logits(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
         """(rows, outputs) of a micro-batch, as fp32."""
@@ -56,11 +69,6 @@ class RowHead(Task):
             return token_ids(tokenizer, rows.texts, self.plan.max_length, progress)
         self.opening = PAIR
         return pair_ids(tokenizer, rows.parts, self.plan.max_length, progress, types=self.tells_texts_apart)
-
-    def inputs(self) -> str:
-        """The line of a model card's usage that makes `inputs`."""
-        types = str(self.tells_texts_apart and self.opening == PAIR)
-        return INPUTS.replace("{opening}", self.opening).replace("{length}", str(self.plan.max_length)).replace("{types}", types)
 
 
 def names(labels: list[str]) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from engine.worker.tasks.heads import RowHead, listed, names
 
 THRESHOLD = 0.5
 """Probability above which a label is given. The same for all labels: it is what whoever loads the model expects."""
-USE = """\
+USE = f"""\
 import torch
 
 model.eval()
-{inputs}with torch.no_grad():
+{{inputs}}with torch.no_grad():
     shares = model(**inputs).logits.sigmoid()[0].tolist()
-print([model.config.id2label[i] for i, share in enumerate(shares) if share > {threshold}])
+print([model.config.id2label[i] for i, share in enumerate(shares) if share > {THRESHOLD}])
 """
 
 
@@ -34,6 +34,7 @@ class MultiLabel(RowHead):
     """
 
     purpose = "give texts any number of labels"
+    use = USE
 
     weights: torch.Tensor | None = None
     """How much more a label counts where it is given than where it is not; one a label."""
@@ -46,8 +47,7 @@ class MultiLabel(RowHead):
         """Targets are lists of label indices."""
         index = {label: i for i, label in enumerate(self.labels)}
         targets = [sorted(index[label] for label in row) for row in rows.items or ()]
-        found = self.tokens(tokenizer, rows, progress)
-        return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
+        return self.encoded(tokenizer, rows, targets, progress)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
         """Weights between alike for every row and alike for given and not given in all: the square root of how many times more
@@ -96,10 +96,6 @@ class MultiLabel(RowHead):
     def about(self) -> str:
         """The labels, as a list."""
         return listed(f"A text gets every label of which the model is more than {THRESHOLD:.0%} sure. Labels", self.labels)
-
-    def usage(self) -> str:
-        """The labels of one text."""
-        return USE.replace("{inputs}", self.inputs()).replace("{threshold}", str(THRESHOLD))
 
     def _given(self, targets: list[Any], like: torch.Tensor) -> torch.Tensor:
         """1 where a row has a label, (rows, labels)."""

@@ -30,6 +30,7 @@ class Regression(RowHead):
     """
 
     purpose = "tell a number"
+    use = USE
 
     mean = 0.0
     sd = 1.0
@@ -42,8 +43,7 @@ class Regression(RowHead):
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are numbers in the units of the data."""
         targets = [float(number) for number in rows.items or ()]
-        found = self.tokens(tokenizer, rows, progress)
-        return Encoded(found.input_ids, targets, targets, found.rows_cut, found.tokens_cut)
+        return self.encoded(tokenizer, rows, targets, progress)
 
     def prepare(self, train: Encoded, device: torch.device) -> None:
         """Mean and standard deviation of the numbers."""
@@ -81,10 +81,6 @@ class Regression(RowHead):
             "The output, which `pipeline` and servers give as it is, counts standard deviations from the mean of the training\n"
             f"rows (mean {self.mean:.6g}, standard deviation {self.sd:.6g}; `target_mean` and `target_sd` in `config.json`).\n"
         )
-
-    def usage(self) -> str:
-        """The number of one text."""
-        return USE.replace("{inputs}", self.inputs())
 
     def _outputs(self, model: Any, input_ids: list[list[int]]) -> torch.Tensor:
         return self.logits(model, input_ids).squeeze(-1)

@@ -10,12 +10,11 @@ from engine.text import one_line
 from engine.worker import causal
 from engine.worker.batches import padded
 from engine.worker.generating import as_keywords, tastes_off
-from engine.worker.inner import body_of, inner_of, turns_at
-from engine.worker.packing import IGNORED, pack
+from engine.worker.inner import inner_of, turns_at
+from engine.worker.packing import IGNORED, Packed, pack
 from engine.worker.precision import autocast
 from engine.worker.tasks.base import Encoded, Progress
 from engine.worker.tasks.written import Batch, Worded
-from engine.worker.token_loss import head_of, token_losses
 from recommender.errors import InputError
 
 Row = TypeVar("Row")
@@ -87,17 +86,17 @@ class Writing(Worded):
     def total(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of the learned tokens; logits exist for those only."""
         if causal.is_packed(model):
-            device = next(model.parameters()).device
-            return causal.packed_loss(body_of(model), head_of(model), pack(input_ids, targets, device, once=self.once))
+            return causal.packed_loss(model, self._packed(model, input_ids, targets))
         return super().total(model, input_ids, targets)
 
     def token_losses(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> torch.Tensor:
         """Cross-entropy of each learned token, (N,), row after row."""
         if causal.is_packed(model):
-            row = pack(input_ids, targets, next(model.parameters()).device, once=self.once)
-            hidden = body_of(model)(**row.inputs).last_hidden_state[0]
-            return token_losses(hidden.index_select(0, row.predicting), head_of(model), row.targets)
+            return causal.packed_losses(model, self._packed(model, input_ids, targets))
         return super().token_losses(model, input_ids, targets)
+
+    def _packed(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> Packed:
+        return pack(input_ids, targets, next(model.parameters()).device, once=self.once)
 
     def batch(self, model: Any, input_ids: list[list[int]], targets: list[Any]) -> Batch:
         """A token is told at the place before it."""

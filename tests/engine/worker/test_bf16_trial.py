@@ -80,7 +80,7 @@ def test_every_kind_of_label(tiny: Path, task: str, classes: int) -> None:
 @pytest.mark.parametrize("task", ["chat", "preference", "continued_pretraining"])
 def test_models_that_write_cut_down_to_a_layer(tiny_chat: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor is it proved once more for each method and precision that they may be read packed."""
-    monkeypatch.setattr(causal, "_packed_losses", lambda *_: pytest.fail("a proof"))
+    monkeypatch.setattr(causal, "packed_losses", lambda *_: pytest.fail("a proof"))
     agree(subject.trials(request(tiny_chat, task, "lora", family="decoder", layers=1)), "lora")
 
 

@@ -123,7 +123,7 @@ def test_the_gradient_of_a_cut_batch_is_that_of_the_whole_padded_or_not(
     trainer = LogicalBatchTrainer(
         model,
         training_arguments(plan, tmp_path / "checkpoints", 10, scored=False),
-        rows.table(),
+        rows,
         None,
         task=work,
         budget=TokenBudget(plan.token_budget, lambda before, after: None),

@@ -12,14 +12,14 @@ from torch import nn
 
 from engine.worker import attention, causal, dropout, fused_lora
 from engine.worker.budget import TokenBudget
-from engine.worker.inner import body_of, inner_of
+from engine.worker.inner import inner_of
 from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.preference import Preference
-from engine.worker.token_loss import Head, head_of, token_loss
+from engine.worker.token_loss import Head, token_loss
 from tests.engine.worker.exact import assert_same, cut_step, gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import plan_of
 
@@ -73,12 +73,11 @@ def plain_step(model: Any, ids: list[list[int]], labels: list[list[int]]) -> flo
 
 
 def packed_step(model: Any, ids: list[list[int]], labels: list[list[int]], budget: int = 70, *, once: bool = False) -> float:
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     tokens = sum(map(learned, labels))
     total = 0.0
     for piece in cut_packed([len(i) for i in ids], budget):
         batch = pack([ids[i] for i in piece], [labels[i] for i in piece], once=once)
-        share = causal.packed_loss(body_of(model), head_of(inner), batch)
+        share = causal.packed_loss(model, batch)
         (share / tokens).backward()
         total += float(share.detach()) / tokens
     return total

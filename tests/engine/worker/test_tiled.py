@@ -6,9 +6,7 @@ import transformers
 from torch.nn import functional
 
 from engine.worker import attention, causal, tiled
-from engine.worker.inner import body_of
 from engine.worker.packing import pack
-from engine.worker.token_loss import head_of
 from recommender import tiles
 from recommender.tiles import KEPT, QUERIES
 from tests.engine.worker.exact import assert_same, gradients, uncut
@@ -55,7 +53,7 @@ def test_a_packed_step_of_long_rows_learns_what_the_padded_batch_learns(monkeypa
         return usual(query, key, value, scale)
 
     monkeypatch.setattr(tiled, "attend", counted)
-    causal.packed_loss(body_of(model), head_of(model), pack(ids, ids)).div(sum(map(len, ids)) - 3).backward()
+    causal.packed_loss(model, pack(ids, ids)).div(sum(map(len, ids)) - 3).backward()
     assert set(calls) == {150}  # the two long ones together; nine tokens are left to torch's own kernel
     assert_same(gradients(model), expected, 2e-5)
     assert model.config._attn_implementation == attention.NAME

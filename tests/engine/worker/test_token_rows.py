@@ -49,7 +49,7 @@ def test_some_rows_of_several_fields_are_taken_in_order() -> None:
     assert list(some.input_ids) == [rows[i] for i in chosen]
     assert list(some.targets) == [{"labels": rows[i], "number": i} for i in chosen]
     assert list(some.truth) == chosen
-    assert some.table()[1] == {"input_ids": rows[0], "targets": {"labels": rows[0], "number": 0}}
+    assert some[1] == {"input_ids": rows[0], "targets": {"labels": rows[0], "number": 0}}
 
 
 def test_many_rows_take_about_four_bytes_a_token() -> None:

@@ -55,7 +55,7 @@ class Bench:
         self.trainer = LogicalBatchTrainer(
             self.model,
             training_arguments(plan, folder / "checkpoints", self.steps, scored=False),
-            self.rows.table(),
+            self.rows,
             None,
             task=task,
             budget=TokenBudget(plan.token_budget, lambda before, after: self.recovered.append((before, after))),

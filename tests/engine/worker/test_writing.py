@@ -23,6 +23,7 @@ from engine.rundir import RunDirectory
 from engine.worker import causal, generating, packing, samples, session
 from engine.worker.budget import TokenBudget
 from engine.worker.control import StopNow
+from engine.worker.inner import body_of
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.narrator import Narrator
 from engine.worker.scoring import Reader
@@ -151,11 +152,11 @@ def test_mixed_precision_holds_in_the_packed_step_too_and_only_preflight_reads_a
     whole: list[bool] = []
     real = causal.packed_loss
 
-    def watched(body: Any, head: Any, batch: Any) -> torch.Tensor:
+    def watched(model: Any, batch: Any) -> torch.Tensor:
         whole.append(batch.shared is None)
-        reading = body.layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
+        reading = body_of(model).layers[0].mlp.up_proj.register_forward_hook(lambda module, inputs, out: seen.append(out.dtype))
         try:
-            return real(body, head, batch)
+            return real(model, batch)
         finally:
             reading.remove()
 
