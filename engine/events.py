@@ -157,11 +157,10 @@ def parse_line(line: bytes) -> Event | None:
     if not line or len(line) > MAX_LINE:
         return None
     try:
-        text = line.decode()
-        event, end = _DECODER.raw_decode(text)
+        event: Event = _DECODER.decode(line.decode())
     except (ValueError, RecursionError):
         return None
-    return event if not text[end:].strip() and _is_event(event) else None
+    return event if _is_event(event) else None
 
 
 def finite(value: Any) -> Any:
@@ -173,6 +172,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [finite(v) for v in value]
     return value
+
+
+def number_of(value: Any) -> float | None:
+    """`value` as a finite number, `None` where it is none; a log may hold anything, `1e999` too."""
+    return float(value) if (type(value) is float or type(value) is int) and -1e300 < value < 1e300 else None
+
+
+def count_of(value: Any) -> int:
+    """`value` as a count, 0 where it is none."""
+    return int(max(number_of(value) or 0.0, 0.0))
 
 
 def _line(event: Event) -> bytes:

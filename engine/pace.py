@@ -2,8 +2,9 @@
 
 from collections import deque
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from engine.events import count_of, number_of
 from recommender.timing import SAVED
 
 if TYPE_CHECKING:
@@ -91,16 +92,16 @@ def seconds_left(state: "RunState") -> float | None:
     if state.seconds_per_step is None or not state.total_steps:
         return None
     info = state.info
-    pauses_at = _count(info.get("stops_at"))
+    pauses_at = count_of(info.get("stops_at"))
     end = min(pauses_at, state.total_steps) if pauses_at else state.total_steps
     steps = max(end - state.step, 0)
-    every, epochs = _count(info.get("train_tokens")), _number(info.get("epochs"))
+    every, epochs = count_of(info.get("train_tokens")), number_of(info.get("epochs"))
     tokens = max(every * epochs * end / state.total_steps - state.tokens_seen, 0.0) if every and epochs else None
     training = state.pace.seconds_for(steps, tokens) if steps else 0.0
     if pauses_at:
         return training
     scored = [e.metrics.get("seconds", 0.0) for e in state.evaluations if e.split == "validation"]
-    evaluations = max((_number(info.get("evaluations")) or 0.0) - len(scored), 0.0)
+    evaluations = max((number_of(info.get("evaluations")) or 0.0) - len(scored), 0.0)
     scoring = _mean(scored) + state.sample_seconds / len(scored) if scored else _to_score(state, "validation")
     saves = max(evaluations, _saves_left(state))
     left = training + evaluations * scoring + saves * _saving(state) + afterwards(state)
@@ -120,21 +121,21 @@ def afterwards(state: "RunState") -> float:
 
 def _saves_left(state: "RunState") -> float:
     """Checkpoints that are still to come; they lie evenly spread, the last one at the end."""
-    count = _count(state.info.get("checkpoints"))
+    count = count_of(state.info.get("checkpoints"))
     return count - (2 * state.step + 1) * count // (2 * max(state.total_steps, 1))
 
 
 def _saving(state: "RunState") -> float:
     """Seconds that a checkpoint takes: as those before it, or by its size."""
     disk = state.preflight.get("disk")
-    size = _count(disk.get("checkpoint")) if isinstance(disk, dict) else 0
+    size = count_of(disk.get("checkpoint")) if isinstance(disk, dict) else 0
     return _mean(state.checkpoint_seconds) if state.checkpoint_seconds else size / SAVED
 
 
 def _to_score(state: "RunState", use: str) -> float:
     """Seconds that the tokens for `use` take to be scored: at the pace of the scoring before the training, else of its steps."""
     known = state.info.get("tokens")
-    tokens, scored = (_count(known.get(name)) for name in (use, "held_out")) if isinstance(known, dict) else (0, 0)
+    tokens, scored = (count_of(known.get(name)) for name in (use, "held_out")) if isinstance(known, dict) else (0, 0)
     before = state.scores("before")
     if before and scored:  # less the answers that were written then
         return min(before.get("seconds", 0.0), state.phase_seconds.get("before", float("inf"))) * tokens / scored
@@ -143,11 +144,3 @@ def _to_score(state: "RunState", use: str) -> float:
 
 def _mean(values: list[float]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300 else None
-
-
-def _count(value: Any) -> int:
-    return max(int(_number(value) or 0), 0)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.events import KINDS, Event
+from engine.events import KINDS, Event, count_of, number_of
 from engine.pace import AFTERWARDS, PROBED, Pace, afterwards, seconds_left
 from engine.series import Series
 
@@ -103,9 +103,9 @@ class RunState:
         """Take in one event. Unknown fields and kinds are ignored; nothing a log may hold raises."""
         kind, number = event["kind"], event["seq"]
         self.sequence = number if number > self.sequence else self.sequence
-        moment = _number(event.get("time"))
+        moment = number_of(event.get("time"))
         if moment is not None:
-            clock = _number(event.get("monotonic"))
+            clock = number_of(event.get("monotonic"))
             self._pass_time(moment, clock, begins=kind == "phase" and event.get("name") == "load")
         handler = _HANDLERS.get(kind)
         if handler is not None:
@@ -127,9 +127,9 @@ class RunState:
         self.info = {k: v for k, v in event.items() if k not in OF_EVERY}
         self.status = "running"
         self.end = None
-        self.started = self.started if self.started is not None else _number(event.get("time"))
-        self.total_steps = _count(event.get("total_steps")) or self.total_steps
-        self._go_back_to(_count(event.get("resumed_from")))
+        self.started = self.started if self.started is not None else number_of(event.get("time"))
+        self.total_steps = count_of(event.get("total_steps")) or self.total_steps
+        self._go_back_to(count_of(event.get("resumed_from")))
         self.pace.clear()
         self.after = None
         self._after_step = False
@@ -149,10 +149,10 @@ class RunState:
             self._load_began = self.elapsed
         elif self._load_began is not None:
             self.loading, self._load_began = self.elapsed - self._load_began, None
-        self.phase_done = _count(event.get("done"))
-        self.phase_total = _count(event.get("total"))
+        self.phase_done = count_of(event.get("done"))
+        self.phase_total = count_of(event.get("total"))
         self.phase_unit = str(event.get("unit") or "")
-        self.phase_limit = _number(event.get("limit"))
+        self.phase_limit = number_of(event.get("limit"))
         if self.phase == "train" and self.phase_total:
             self.total_steps = self.phase_total
         if self.phase in AFTERWARDS and self.step and self.after is None:
@@ -163,19 +163,19 @@ class RunState:
         self._on_memory(event.get("probed"))
 
     def _on_step(self, event: Event) -> None:
-        step, seconds, tokens = int(event["step"]), _number(event.get("seconds")), _count(event.get("tokens"))
-        moment = _number(event.get("time"))
+        step, seconds, tokens = int(event["step"]), number_of(event.get("seconds")), count_of(event.get("tokens"))
+        moment = number_of(event.get("time"))
         if step <= self.step:  # done again
             self._go_back_to(step - 1)
         self.tokens_seen += tokens
-        loss = _number(event.get("loss"))
+        loss = number_of(event.get("loss"))
         if loss is not None:
             self.losses.add(step, loss, self.tokens_seen, self.elapsed)
         self.step = step
         self.phase = "train"
-        self.epoch = _number(event.get("epoch")) or self.epoch
-        self.learning_rate = _number(event.get("learning_rate"))
-        self.grad_norm = _number(event.get("grad_norm"))
+        self.epoch = number_of(event.get("epoch")) or self.epoch
+        self.learning_rate = number_of(event.get("learning_rate"))
+        self.grad_norm = number_of(event.get("grad_norm"))
         self._on_memory(event.get("memory"))
         if seconds is not None:
             whole = max(self.elapsed - self._until_step, seconds) if self._after_step else seconds
@@ -185,23 +185,23 @@ class RunState:
 
     def _on_evaluation(self, event: Event) -> None:
         self._after_step, self._until_work = False, self.elapsed
-        metrics = {str(k): n for k, v in event["metrics"].items() if (n := _number(v)) is not None}
-        self.evaluations.append(Evaluation(_count(event.get("step")), str(event["split"]), metrics, float(event["time"])))
+        metrics = {str(k): n for k, v in event["metrics"].items() if (n := number_of(v)) is not None}
+        self.evaluations.append(Evaluation(count_of(event.get("step")), str(event["split"]), metrics, float(event["time"])))
 
     def _on_checkpoint(self, event: Event) -> None:
         self.checkpoint = int(event["step"])
         self._after_step, self._until_work = False, self.elapsed
-        if (seconds := _number(event.get("seconds"))) is not None:
+        if (seconds := number_of(event.get("seconds"))) is not None:
             self.checkpoint_seconds.append(seconds)
 
     def _on_sample(self, event: Event) -> None:
-        number = _count(event.get("number"))
+        number = count_of(event.get("number"))
         if number < MOST_SAMPLES:
             known = self.samples.get(number)
             first = known["first"] if known and known.get("prompt") == event.get("prompt") else event.get("answer")
             self.samples[number] = {**event, "first": first}
         if event.get("split") == "learning":
-            self.sample_seconds += _number(event.get("seconds")) or 0.0
+            self.sample_seconds += number_of(event.get("seconds")) or 0.0
 
     def _on_warning(self, event: Event) -> None:
         self.warnings.append(event)
@@ -216,7 +216,7 @@ class RunState:
         self._on_memory(self.machine.get("memory"))
 
     def _on_memory(self, value: Any) -> None:
-        number = _number(value)
+        number = number_of(value)
         if number is not None:
             self.memory_now = now = int(number) if number > 0 else 0
             if self.memory_peak is None or now > self.memory_peak:
@@ -274,16 +274,3 @@ def fold(events: Iterable[Event]) -> RunState:
     for event in events:
         state.apply(event)
     return state
-
-
-def _number(value: Any) -> float | None:
-    """`value` as a finite number; a log may hold anything, `1e999` too."""
-    if (type(value) is float or type(value) is int) and -1e300 < value < 1e300:
-        return float(value)
-    return None
-
-
-def _count(value: Any) -> int:
-    """`value` as a count, 0 where it is none."""
-    number = _number(value)
-    return int(number) if number is not None and number > 0 else 0

@@ -118,7 +118,8 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         dropped = counted.dropped
         counted = count(source, shape, told, only=counted.agreeing())
         counted.dropped = dropped
-        _refuse_nothing_left(given.train, counted)
+        if not len(counted):
+            raise InputError(f"{given.train}: every text appears with several labels; without those rows nothing is left.")
     # A sample of the rows may lack labels of which a row has several; the file has shown them all the same.
     kinds = set(counted.marks) if shape.task == "classification" else known
     labels = sort_labels(kinds) if shape.task in ("classification", "multi_label", "token_classification") else []
@@ -183,11 +184,6 @@ def _check_groups(name: str, counted: Counted, shape: Shape) -> None:
         held = f"{groups} value{'s'[groups == 1 :]}"
         wanted = f"at least {LEAST_GROUPS} groups are needed, for training, validation and held-out rows"
         raise InputError(f"{name}: column {column} holds {held} only; {wanted}; {another}")
-
-
-def _refuse_nothing_left(name: str, counted: Counted) -> None:
-    if not len(counted):
-        raise InputError(f"{name}: every text appears with several labels; without those rows nothing is left.")
 
 
 def _refuse_all_alike(name: str, shape: Shape, labels: list[str], counted: Counted, *, named: bool) -> None:

@@ -41,7 +41,7 @@ def _found(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     columns = describe(table)
     allowed = [layout for layout, tasks in TASKS.items() if task is None or task in tasks]
     if named:
-        allowed = [layout for layout in allowed if set(named) <= {*ROLES[layout], *OPTIONAL.get(layout, ()), *_also(layout)}]
+        allowed = [layout for layout in allowed if set(named) <= {*ROLES[layout], *OPTIONAL.get(layout, ())}]
     if not named and task is None:
         refuse_other_jobs(table, columns)
     for layout in allowed:
@@ -58,10 +58,6 @@ def _found(table: Table, named: dict[str, str], task: Task | None) -> Shape:
     if not any(c.rows for c in columns):
         raise InputError(f"{table.path}: its rows are empty in all columns ({names}).")
     raise InputError(f"{table.path}: its columns ({names}) do not show what to use{for_task}; name {needs} with --column.")
-
-
-def _also(layout: Layout) -> tuple[str, ...]:
-    return ("label",) if layout == "text_labels" else ()
 
 
 def _believed(shape: Shape, named: dict[str, str], task: Task | None) -> Shape:

@@ -10,9 +10,10 @@ from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from engine.files import common_start, unpiped
+from engine.files import common_start
 from engine.inspection.hub import REACH_SECONDS, explained, within
 from engine.inspection.hub_fetch import fetched
+from engine.inspection.manners import front_matter
 from engine.inspection.pipes import Progress
 from engine.tables.split_names import split_named
 from engine.text import one_line
@@ -177,16 +178,11 @@ def card_of(folder: Path) -> dict[str, Any]:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
-    try:
-        with unpiped(folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            head = file.read(262_144)
-    except OSError:
-        return {}
-    front = re.match(r"\ufeff?---\s*\n(.*?)\n---", head, re.DOTALL)
-    if front is None or re.search(r"[:\-\s]&\w", front.group(1)):  # no aliases: they can unfold without end
+    front = front_matter(folder)
+    if re.search(r"[:\-\s]&\w", front):  # no aliases: they can unfold without end
         return {}
     try:
-        content = YAML(typ="safe", pure=True).load(front.group(1))
+        content = YAML(typ="safe", pure=True).load(front)
     except (YAMLError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

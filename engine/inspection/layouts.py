@@ -39,6 +39,7 @@ OPTIONAL: dict[Layout, tuple[str, ...]] = {
     "sharegpt": ("prompt", "system"),
     "alpaca": ("input", "system", "history"),
     "prompt_completion": ("input", "system", "history"),
+    "text_labels": ("label",),
     "text_label": ("text_pair",),
     "text_number": ("text_pair",),
 }

@@ -9,6 +9,7 @@ from engine.files import unpiped
 from engine.text import one_line
 
 LARGEST_FILE = 10_000_000
+LARGEST_FRONT = 262_144
 _INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|dpo|sft|rlhf)($|[-_.])")
 _BASE = re.compile(r"(^|[-_.])(base|pt|pretrain|pretrained)($|[-_.])")
 
@@ -57,20 +58,22 @@ def instruct(name: str, template: str | None, end: str | None) -> bool:
 
 def licence(folder: Path) -> str | None:
     """The licence in the front matter of the model card; its name where it is called `other`."""
-    try:
-        with unpiped(folder / "README.md").open(encoding="utf-8", errors="replace") as file:
-            head = file.read(65_536)
-    except OSError:
-        return None
-    front = re.match(r"\ufeff?---\s*\n(.*?)\n---", head, re.DOTALL)
-    if front is None:
-        return None
     named = {
         key: one_line(value.strip().strip("'\"[]"), 80)
-        for key, value in re.findall(r"^(license|license_name):[ \t]*(\S.*)$", front.group(1), re.MULTILINE)
+        for key, value in re.findall(r"^(license|license_name):[ \t]*(\S.*)$", front_matter(folder), re.MULTILINE)
     }
     found = named.get("license")
     return named.get("license_name", found) if found == "other" else found
+
+
+def front_matter(folder: Path) -> str:
+    """What stands between the marks at the beginning of README.md; empty where there is none."""
+    try:
+        with unpiped(folder / "README.md").open(encoding="utf-8", errors="replace") as file:
+            found = re.match(r"\ufeff?---\s*\n(.*?)\n---", file.read(LARGEST_FRONT), re.DOTALL)
+    except OSError:
+        return ""
+    return found.group(1) if found else ""
 
 
 def _text(path: Path) -> str | None:

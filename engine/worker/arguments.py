@@ -87,10 +87,5 @@ def check_supported(plan: Plan) -> None:
     """
     if plan.precision == "fp16-mixed" and device_name() == "cpu":
         raise InputError("precision fp16-mixed needs a GPU, and there is none; use `--set precision=fp32`.")
-    if plan.optimizer != "adamw":
-        _check_8_bit(plan.optimizer)
-
-
-def _check_8_bit(optimizer: str) -> None:
-    if steps_in_8_bit(device_name(), paged=optimizer.endswith("paged")) is False:
-        raise Refused(NO_8_BIT.format(optimizer=optimizer))
+    if plan.optimizer != "adamw" and steps_in_8_bit(device_name(), paged=plan.optimizer.endswith("paged")) is False:
+        raise Refused(NO_8_BIT.format(optimizer=plan.optimizer))

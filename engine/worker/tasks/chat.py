@@ -115,13 +115,12 @@ class Chat(Writing):
         for code, what in LEFT_OUT.items():
             if left[code]:
                 self.remark(code, f"{rows.source}: {left[code]:,} of {len(rows):,} {what}")
-        self.note_refused(rows, refused)
         whole = "the model's chat template marks nothing in them as an answer."
         if silent > len(untrained) / 2:
             without = "which the model's chat template leaves out; use a model whose template supports tools."
             whole = f"they call tools, {without}"
         cut = f"their answers begin after max_length ({most} tokens)"
-        why = refused[0] if 2 * len(refused) > len(untrained) else why_untrained(rows, untrained, cut=cut, whole=whole)
+        why = self.why_untrained(rows, untrained, refused, cut=cut, whole=whole)
         return Encoded(input_ids, targets, truth_of(self.kind, wanted), rows_cut, tokens_cut, untrained, why)
 
     def prepare_tokenizer(self, tokenizer: Any) -> None:
@@ -137,12 +136,26 @@ class Chat(Writing):
                 "The model has no chat template; a plain one (### Instruction, ### Response) is used and saved with the result.",
             )
 
-    def note_refused(self, rows: Rows, refused: Sequence[str]) -> None:
-        """Tell of rows that are left out for what is `refused` of each."""
+    def why_untrained(
+        self, rows: Rows, untrained: dict[int, bool], refused: Sequence[str], *, cut: str, whole: str
+    ) -> str:
+        """Why rows leave nothing to learn, as a sentence; empty where all teach something. What is `refused` of some is told.
+
+        `untrained` tells of each such row by its number whether it was cut; `cut` says why those that were teach nothing, `whole`
+        why the others do not.
+        """
         if refused:
             self.remark(
                 "rows_refused", f"{rows.source}: {len(refused):,} of {len(rows):,} rows are left out; the first: {refused[0]}"
             )
+        if 2 * len(refused) > len(untrained):
+            return refused[0]
+        if not untrained:
+            return ""
+        said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
+        if sum(untrained.values()) < len(untrained) / 2:
+            return f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned."
+        return f"{said}: {cut}. Raise max_length if the model reads more, or shorten the prompts."
 
     def note_system(self, tokenizer: Any, messages: Sequence[Any], tools: Any) -> None:
         """Tell of a system message that the template has no place for."""
@@ -193,17 +206,3 @@ def last_answer(labels: Sequence[int]) -> int:
     """Where the last run of learned tokens begins."""
     end = max(i for i, label in enumerate(labels) if label != IGNORED)
     return max((i + 1 for i, label in enumerate(labels[:end]) if label == IGNORED), default=0)
-
-
-def why_untrained(rows: Rows, untrained: dict[int, bool], *, cut: str, whole: str) -> str:
-    """Why rows leave nothing to learn, as a sentence; empty where all teach something.
-
-    `untrained` tells of each such row by its number whether it was cut; `cut` says why those that were teach nothing, `whole` why
-    the others do not.
-    """
-    if not untrained:
-        return ""
-    said = f"{rows.source}: {len(untrained)} of {len(rows)} rows (the first is row {min(untrained)}) leave nothing to learn"
-    if sum(untrained.values()) < len(untrained) / 2:
-        return f"{said}, though they are not cut: {whole} `loracle inspect data --tokens 3` shows what is learned."
-    return f"{said}: {cut}. Raise max_length if the model reads more, or shorten the prompts."

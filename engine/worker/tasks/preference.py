@@ -17,7 +17,7 @@ from engine.worker.generating import Limits
 from engine.worker.packing import learned
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Answer, Begin, Encoded, Progress, Prompt
-from engine.worker.tasks.chat import Chat, why_untrained
+from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.conversation import prompt_of, sides
 from engine.worker.tasks.writing import reported
 from engine.worker.token_rows import Records, TokenRows
@@ -68,8 +68,7 @@ class Preference(Chat):
                 self.note_end(tokenizer, side)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
         whole = "both answers are the same, or one of them is empty."
-        why = refused[0] if 2 * len(refused) > len(untrained) else why_untrained(rows, untrained, cut=cut, whole=whole)
-        self.note_refused(rows, refused)
+        why = self.why_untrained(rows, untrained, refused, cut=cut, whole=whole)
         targets = Records(labels=labels, chosen=first, reference=[[0.0, 0.0]] * len(first))
         return Encoded(input_ids, targets, [0] * len(input_ids), rows_cut, tokens_cut, untrained, why)
 
