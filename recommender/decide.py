@@ -63,11 +63,11 @@ def completed(facts: Facts) -> tuple[Facts, tuple[str, ...]]:
     """The facts with their task named and their device in place, and what was assumed about the task."""
     machine = facts.machine
     if machine.backend in ("cuda", "rocm", "xpu") and not machine.devices:
-        facts = facts.model_copy(update={"machine": machine.model_copy(update={"devices": (Device(),)})})
+        facts = facts.changed("machine", devices=(Device(),))
     if facts.data.task is not None:
         return facts, ()
     task = task_of(facts)
-    return facts.model_copy(update={"data": facts.data.model_copy(update={"task": task})}), (f"task {task}",)
+    return facts.changed("data", task=task), (f"task {task}",)
 
 
 def decide(facts: Facts) -> Recommendation:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from recommender.base import Given
+from recommender.kinds import Purpose
+from recommender.kinds import Task as Task
 from recommender.step import TrainingStep
 
 Count = Annotated[int, Field(ge=0, le=10**18)]
@@ -17,17 +19,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 Backend = Literal["cuda", "rocm", "xpu", "mps", "cpu"]
 Family = Literal["encoder", "decoder", "encoder-decoder"]
-Task = Literal[
-    "classification",
-    "multi_label",
-    "regression",
-    "token_classification",
-    "instruction",
-    "chat",
-    "preference",
-    "seq2seq",
-    "continued_pretraining",
-]
 Layout = Literal[
     "text_label",
     "text_labels",
@@ -277,7 +268,7 @@ class DataFacts(Given):
 class Goal(Given):
     """What the person wants. Every field has a default; none must be asked."""
 
-    purpose: Literal["task", "assistant", "style", "knowledge", "domain", "code"] = "task"
+    purpose: Purpose = "task"
     note: str | None = None
     time_budget_hours: Annotated[float, Field(ge=0, le=1e6)] | None = None
     forgetting: Literal["low", "medium", "high"] = "low"
@@ -347,3 +338,7 @@ class Facts(Given):
     measured: Measured = Measured()
     step: TrainingStep | None = None
     """For `loracle estimate`: the step whose memory and time are asked for."""
+
+    def changed(self, part: str, **update: Any) -> "Facts":
+        """With other values in that part."""
+        return self.model_copy(update={part: getattr(self, part).model_copy(update=update)})

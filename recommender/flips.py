@@ -35,12 +35,12 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
     yield from _all_layers(facts, decision, decide)
     yield from _less_memory(facts, decision, decide)
     if facts.goal.adapters_wanted < 4:
-        variants = decide(_changed(facts, "goal", adapters_wanted=4)).verdict
+        variants = decide(facts.changed("goal", adapters_wanted=4)).verdict
         if variants in METHODS and variants != decision.verdict:
             yield sentence("flip_many_variants", {"method": METHOD_NAMES[variants]})
     yield from _without_wishes(facts, decision, decide)
     if facts.goal.forgetting != "high":
-        careful = decide(_changed(facts, "goal", forgetting="high")).verdict
+        careful = decide(facts.changed("goal", forgetting="high")).verdict
         if careful in METHODS and careful != decision.verdict:
             yield sentence("flip_forgetting", {"method": METHOD_NAMES[careful]})
     yield from _more_tokens(facts, decision, decide)
@@ -49,11 +49,11 @@ def flip_conditions(facts: Facts, decision: Recommendation, decide: Decide) -> I
 def _open_gates(facts: Facts, decide: Decide) -> Iterator[str]:
     """What would turn `not_yet` into a fine-tune."""
     yield from _more_rows(facts, decide)
-    verdict = decide(_changed(facts, "data", conflict_share=0.0)).verdict
+    verdict = decide(facts.changed("data", conflict_share=0.0)).verdict
     if verdict in METHODS:
         yield sentence("flip_clean", {"method": METHOD_NAMES[verdict]})
     if facts.goal.purpose == "knowledge":
-        verdict = decide(_changed(facts, "goal", purpose="task")).verdict
+        verdict = decide(facts.changed("goal", purpose="task")).verdict
         if verdict in METHODS:
             yield sentence("flip_behaviour", {"method": METHOD_NAMES[verdict]})
 
@@ -69,7 +69,7 @@ def _more_rows(facts: Facts, decide: Decide) -> Iterator[str]:
     cleared = {"label_counts": enough or None, "near_duplicate_share": None, "duplicate_share": None}
 
     def with_rows(number: int) -> Facts:
-        return _changed(facts, "data", rows=number, unique_rows=number, **cleared)
+        return facts.changed("data", rows=number, unique_rows=number, **cleared)
 
     verdict = decide(with_rows(rows)).verdict
     if verdict in METHODS and not enough and not is_labelled(data):  # where rows alone decide, the fewest of them
@@ -96,7 +96,7 @@ def _without_wishes(facts: Facts, decision: Recommendation, decide: Decide) -> I
     ]
     for wished, code, without in wishes:
         if wished:
-            verdict = decide(_changed(facts, "goal", **without)).verdict
+            verdict = decide(facts.changed("goal", **without)).verdict
             if verdict in METHODS and verdict != decision.verdict:
                 yield sentence(code, {"method": METHOD_NAMES[verdict]})
 
@@ -106,7 +106,7 @@ def _more_time(facts: Facts, decision: Recommendation, decide: Decide) -> Iterat
         hours = hours_needed(candidate)
         if candidate.removed_by != "over_time_budget" or hours > 1e6:
             continue
-        if decide(_changed(facts, "goal", time_budget_hours=hours)).verdict == candidate.method:
+        if decide(facts.changed("goal", time_budget_hours=hours)).verdict == candidate.method:
             yield sentence("flip_more_time", {"method": METHOD_NAMES[candidate.method], "hours": hours})
 
 
@@ -114,7 +114,7 @@ def _all_layers(facts: Facts, decision: Recommendation, decide: Decide) -> Itera
     """Where time alone kept full fine-tuning from training all layers: how long that would take."""
     if facts.goal.time_budget_hours is None or decision.candidate("full").settings.trained != "last_layers":
         return
-    unhurried = decide(_changed(facts, "goal", time_budget_hours=None))
+    unhurried = decide(facts.changed("goal", time_budget_hours=None))
     hours = hours_needed(unhurried.candidate("full"))
     if unhurried.verdict == "full" and unhurried.settings.trained == "all" and hours <= 1e6:
         yield sentence("flip_all_layers", {"hours": hours})
@@ -147,7 +147,7 @@ def _more_disk(facts: Facts, decision: Recommendation, decide: Decide) -> Iterat
     for candidate in decision.candidates:
         if candidate.removed_by != "no_disk":
             continue
-        if decide(_changed(facts, "machine", disk_free=candidate.disk)).verdict == candidate.method:
+        if decide(facts.changed("machine", disk_free=candidate.disk)).verdict == candidate.method:
             yield sentence("flip_disk", {"method": METHOD_NAMES[candidate.method], "needed": candidate.disk})
 
 
@@ -195,7 +195,7 @@ def _more_tokens(facts: Facts, decision: Recommendation, decide: Decide) -> Iter
     cap = next((r.facts["capacity_256"] for r in decision.reasons if r.code == "W3_adapter_holds_data"), None)
     if cap is None:
         return
-    more = _changed(facts, "data", trained_tokens=min(int(cap) + 1, 10**18))
+    more = facts.changed("data", trained_tokens=min(int(cap) + 1, 10**18))
     if decide(more).verdict == "full":
         yield sentence("flip_tokens_above", {"method": METHOD_NAMES["full"], "tokens": cap})
 
@@ -204,13 +204,9 @@ def _with_free_memory(facts: Facts, free: int) -> Facts:
     """Every device with that much free, and with as much memory at least."""
     machine = facts.machine
     if machine.device is None:
-        return _changed(facts, "machine", ram_available=free)
+        return facts.changed("machine", ram_available=free)
     devices = tuple(
         d.model_copy(update={"memory_free": free, "memory_total": max(d.memory_total or 0, free)}) for d in machine.devices
     )
     ram = free if machine.backend == "mps" else machine.ram_available
-    return _changed(facts, "machine", devices=devices, ram_available=ram)
-
-
-def _changed(facts: Facts, part: str, **update: Any) -> Facts:
-    return facts.model_copy(update={part: getattr(facts, part).model_copy(update=update)})
+    return facts.changed("machine", devices=devices, ram_available=ram)

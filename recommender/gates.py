@@ -3,7 +3,7 @@
 Gates give advice and may be overridden, except where there is nothing to learn or nothing that could learn it.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,9 +37,9 @@ def closed_gates(facts: Facts, shape: Shape, fitting: Collection[Method] = METHO
     gates = [*_nothing_to_learn(data), *_wrong_model(facts, shape)]
     task = data.task or "classification"
     if facts.goal.purpose == "knowledge" and task not in CLASSIFYING:
-        gates.append(_gate("G7_changing_facts", {"purpose": facts.goal.purpose}, ["K", "E19"], sentence("instead_retrieval")))
+        gates.append(_gate("G7_changing_facts", {"purpose": "knowledge"}, sentence("instead_retrieval"), sources=("K", "E19")))
     if (data.conflict_share or 0) > 0.10 and task != "regression":  # of several numbers for a text the mean is learned
-        gates.append(_gate("G2_contradictions", contradictions(data), ["K"], sentence("instead_clean")))
+        gates.append(_gate("G2_contradictions", contradictions(data), sentence("instead_clean")))
     if rows_of(data) is None:
         return gates
     if task in CLASSIFYING:
@@ -53,50 +53,45 @@ def is_hopeless(facts: Facts) -> bool:
     return any(gate.reason.code in PHYSICS for gate in gates)
 
 
-def _gate(code: str, known: dict[str, Any], sources: list[str], *instead: str) -> Gate:
-    return Gate(reason(code, known, *sources), instead)
+def _gate(
+    code: str, known: dict[str, Any], *instead: str, sources: tuple[str, ...] = ("K",), wording: str | None = None
+) -> Gate:
+    return Gate(reason(code, known, *sources, wording=wording), instead)
 
 
-def _nothing_to_learn(data: DataFacts) -> list[Gate]:
-    gates: list[Gate] = []
+def _nothing_to_learn(data: DataFacts) -> Iterator[Gate]:
     rows, classes = rows_of(data), classes_of(data)
     task = data.task or "classification"
     one = task in ("classification", "token_classification") and classes is not None and classes < 2
     if task == "multi_label" and data.label_counts is not None and rows:  # one label that some rows have can be learned
         one = all(c in (0, rows) for c in data.label_counts)
     if one:
-        counted = {"classes": classes or 0, "rows": rows if rows is not None else 0}
-        found = reason("G1_one_label", counted, "K", wording=None if rows is not None else "G1_one_label_uncounted")
-        gates.append(Gate(found, (sentence("instead_more_classes"),)))
+        wording = "G1_one_label_uncounted" if rows is None else None
+        counted = {"classes": classes or 0, "rows": rows or 0}
+        yield _gate("G1_one_label", counted, sentence("instead_more_classes"), wording=wording)
     if rows and (data.empty_rows or 0) > rows:  # they are none of these
         empty = {"empty_rows": data.empty_rows, "rows": rows}
-        gates.append(_gate("G1_mostly_empty", empty, ["K"], sentence("instead_check_columns")))
+        yield _gate("G1_mostly_empty", empty, sentence("instead_check_columns"))
     elif rows and data.tokens_max == 0:
-        empty = {"tokens_max": 0, "rows": rows}
-        gates.append(_gate("G1_no_text", empty, ["K"], sentence("instead_check_columns")))
-    return gates
+        yield _gate("G1_no_text", {"tokens_max": 0, "rows": rows}, sentence("instead_check_columns"))
 
 
-def _wrong_model(facts: Facts, shape: Shape) -> list[Gate]:
-    gates: list[Gate] = []
+def _wrong_model(facts: Facts, shape: Shape) -> Iterator[Gate]:
     task = facts.data.task or "classification"
+    known = {"family": shape.family, "task": task}
     if shape.family != "decoder" and task in OF_DECODERS:
-        found = reason("G9_cannot_write", {"family": shape.family, "task": task}, "K", wording="G9_decoders_only")
-        gates.append(Gate(found, (sentence("instead_decoder_only"),)))
+        yield _gate("G9_cannot_write", known, sentence("instead_decoder_only"), wording="G9_decoders_only")
     elif shape.family == "encoder" and task not in CLASSIFYING:
-        known = {"family": shape.family, "task": task}
-        gates.append(_gate("G9_cannot_write", known, ["K"], sentence("instead_decoder")))
-    quantised = (facts.model.quantization or "").lower()
-    if facts.model.weights_format == "gguf" or quantised.startswith("gguf"):
-        gates.append(_gate("G10_gguf", {"format": "gguf"}, ["K"], sentence("instead_original_weights")))
+        yield _gate("G9_cannot_write", known, sentence("instead_decoder"))
+    if facts.model.weights_format == "gguf" or (facts.model.quantization or "").lower().startswith("gguf"):
+        yield _gate("G10_gguf", {"format": "gguf"}, sentence("instead_original_weights"))
     elif quantised_elsewhere(facts.model):
-        gates.append(_gate("G11_quantised", {"quantization": facts.model.quantization}, ["K"], sentence("instead_original")))
+        yield _gate("G11_quantised", {"quantization": facts.model.quantization}, sentence("instead_original"))
     cut = unread_answers(facts)
     if cut is not None:
         share = cut.rows_untrained / (facts.data.rows or 1)
         told = {"reads": positions_of(facts.model), "share": share, "length": cut.length}
-        gates.append(_gate("G12_answers_behind", told, ["K"], sentence("instead_reads_more")))
-    return gates
+        yield _gate("G12_answers_behind", told, sentence("instead_reads_more"))
 
 
 def unread_answers(facts: Facts) -> Truncation | None:
@@ -113,11 +108,11 @@ def _too_few_labels(data: DataFacts, fitting: Collection[Method]) -> list[Gate]:
     label, probe = sentence(_which_labels(data), {"smallest": 64}), sentence("instead_probe")
     if unique < 100 or (smallest is not None and smallest < RARE):
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
-        return [_gate(code, counted, ["E15", "E17", "E18"], label, probe)]
+        return [_gate(code, counted, label, probe, sources=("E15", "E17", "E18"))]
     if smallest is not None and smallest < 64 and unique < 1_000:
         known = ",".join([m for m in ("full", "lora") if m in fitting] or [m for m in METHODS if m in fitting])
         challenge = [sentence("instead_challenge", {"methods": known})] if known else []
-        return [_gate("G5_baseline_first", counted, ["E13", "E15"], probe, *challenge, label)]
+        return [_gate("G5_baseline_first", counted, probe, *challenge, label, sources=("E13", "E15"))]
     return []
 
 
@@ -149,9 +144,9 @@ def _too_little_text(data: DataFacts) -> list[Gate]:
         tokens = trained_tokens(data)
         if tokens >= LEAST_RAW_TOKENS:
             return []
-        return [_gate("G6_too_little_raw_text", {"trained_tokens": tokens}, ["K"], sentence("instead_in_prompt"))]
+        return [_gate("G6_too_little_raw_text", {"trained_tokens": tokens}, sentence("instead_in_prompt"))]
     if unique < 50:
-        return [_gate("G6_too_few_generation", {"unique_rows": unique}, ["E19"], sentence("instead_prompt"))]
+        return [_gate("G6_too_few_generation", {"unique_rows": unique}, sentence("instead_prompt"), sources=("E19",))]
     return []
 
 

@@ -30,7 +30,7 @@ _SENTENCES: dict[str, str] = {
     "ship_in_4_bit": marked("Will the model be used in 4 bits?"),
     "continued_pretraining": marked("Is raw text to be learned as it is, a language or a field of its own?"),
 }
-_ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {
+ANSWERS: dict[str, tuple[tuple[Value, str], ...]] = {
     "purpose": (
         ("task", marked("one task")),
         ("assistant", marked("an assistant")),
@@ -155,13 +155,13 @@ def _tried(facts: Facts, field: str, current: Value, now: Recommendation, decide
         if value == current:
             yield Answer(value, words, now.verdict)
             continue
-        then = decide(completed(facts.model_copy(update={"goal": facts.goal.model_copy(update={field: value})}))[0])
+        then = decide(completed(facts.changed("goal", **{field: value}))[0])
         yield Answer(value, words, then.verdict, _changes(now, then))
 
 
 def _possible(field: str, current: Value, now: Recommendation) -> tuple[tuple[Value, str], ...]:
     """The answers to try; the current one is always among them."""
-    answers = _hours(now) if field == "time_budget_hours" else _ANSWERS[field]
+    answers = _hours(now) if field == "time_budget_hours" else ANSWERS[field]
     if any(value == current for value, _ in answers):
         return answers
     return (*answers, (current, _hours_words(current) if field == "time_budget_hours" else _short(current)))

@@ -6,10 +6,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from recommender.base import Fact
+from recommender.kinds import METHODS as METHODS
+from recommender.kinds import Method as Method
 from recommender.language import marked
 
-Method = Literal["full", "lora", "qlora"]
-METHODS: tuple[Method, ...] = ("full", "lora", "qlora")
 METHOD_NAMES: dict[str, str] = {"full": "Full fine-tuning", "lora": "LoRA", "qlora": "QLoRA"}
 IN_SENTENCES: dict[str, str] = METHOD_NAMES | {"full": "full fine-tuning"}
 """Their names where a sentence has already begun."""

@@ -66,8 +66,7 @@ def sooner(facts: Facts, decision: Recommendation, decide: Decide) -> Iterator[C
     if not takes_long(facts, best) or not best.fits:
         return
     known = {"hours": best.hours.predicted, "night": NIGHT}
-    tonight = facts.model_copy(update={"goal": facts.goal.model_copy(update={"time_budget_hours": NIGHT})})
-    quicker = decide(tonight)
+    quicker = decide(facts.changed("goal", time_budget_hours=NIGHT))
     rows = None if raw else _rows_of_a_night(facts, best, decide)
     if quicker.verdict in METHODS:
         other = quicker.best
@@ -158,7 +157,7 @@ def _against_memory(facts: Facts, shape: Shape, candidates: dict[Method, Candida
     advice = []
     machine = facts.machine
     if usable_count(machine) < len(machine.devices) and machine.backend != "cpu":
-        every = facts.model_copy(update={"machine": machine.model_copy(update={"usable_devices": None})})
+        every = facts.changed("machine", usable_devices=None)
         placed = place(every, shape, step_of(every, least.method, least.settings))
         if placed.fits:
             known = {"devices": placed.devices, "method": METHOD_NAMES[least.method], "needed": placed.peak}
@@ -204,7 +203,7 @@ def _free_device(facts: Facts, shape: Shape, candidates: dict[Method, Candidate]
     alone = tuple(
         d.model_copy(update={"memory_free": max(d.memory_free or 0, o)}) for d, o in zip(machine.devices, own, strict=True)
     )
-    emptied = facts.model_copy(update={"machine": machine.model_copy(update={"devices": alone})})
+    emptied = facts.changed("machine", devices=alone)
     tried = [c for c in candidates.values() if c.removed_by == "does_not_fit"]
     fitting = [c for c in tried if place(emptied, shape, step_of(emptied, c.method, c.settings)).fits]
     if not fitting:

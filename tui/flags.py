@@ -4,23 +4,9 @@ import argparse
 import math
 from pathlib import Path
 
+from recommender.kinds import METHODS, PURPOSES, TASKS
 from tui.i18n import _
 
-METHODS = ("full", "lora", "qlora")
-"""As the recommender has them, whose module takes a quarter of a second to import."""
-PURPOSES = ("task", "assistant", "style", "knowledge", "domain", "code")
-TASKS = (
-    "classification",
-    "multi_label",
-    "regression",
-    "token_classification",
-    "instruction",
-    "chat",
-    "preference",
-    "seq2seq",
-    "continued_pretraining",
-)
-_TASKS = ", ".join(TASKS)
 GOAL_FLAGS: dict[str, str] = {
     "purpose": "--purpose",
     "time_budget_hours": "--hours",
@@ -53,7 +39,8 @@ def situation(parser: argparse.ArgumentParser) -> None:
 def rows(parser: argparse.ArgumentParser) -> None:
     """What the rows are and which of them are taken."""
     parser.add_argument("--eval", metavar="FILE", help=_("held-out rows; without it some are held out"))
-    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=_("what the rows are for: {tasks}").format(tasks=_TASKS))
+    tasks = _("what the rows are for: {tasks}").format(tasks=", ".join(TASKS))
+    parser.add_argument("--task", choices=TASKS, metavar="TASK", help=tasks)
     parser.add_argument("--text-column", metavar="NAME", help=_("the column with the texts; subject+body joins two"))
     parser.add_argument("--label-column", metavar="NAME", help=_("the column with the labels"))
     parser.add_argument(

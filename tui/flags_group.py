@@ -3,8 +3,8 @@
 import argparse
 from collections.abc import Callable
 
+from recommender.kinds import METHODS
 from tui import flags
-from tui.flags import METHODS
 from tui.i18n import _
 from tui.parser import Parser, command
 

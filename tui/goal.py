@@ -11,15 +11,6 @@ if TYPE_CHECKING:
     from recommender.facts import Goal
     from recommender.questions import Answer, Question
 
-PURPOSES = {
-    "task": _("one task"),
-    "assistant": _("an assistant"),
-    "style": _("a style or format"),
-    "knowledge": _("facts to recall"),
-    "domain": _("a field or language"),
-    "code": _("code"),
-}
-
 TO_LEARN = {
     "": _("let the data say (usual)"),
     "task": _("one task: classify, tag or score texts, or turn one text into another"),
@@ -36,7 +27,9 @@ def in_words(goal: "Goal") -> list[str]:
     """What differs from the defaults, a few words each; the note is not among them."""
     said = []
     if goal.purpose != "task":
-        said.append(_("for {purpose}").format(purpose=PURPOSES[goal.purpose]))
+        from recommender.questions import ANSWERS
+
+        said.append(_("for {purpose}").format(purpose=_(dict(ANSWERS["purpose"])[goal.purpose])))
     if goal.time_budget_hours is not None:
         said.append(_("within {time}").format(time=duration(goal.time_budget_hours * 3600)))
     if goal.forgetting != "low":

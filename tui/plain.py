@@ -19,11 +19,11 @@ from engine.named import is_hub_data
 from engine.tables.files import existing_file
 from engine.text import clean, one_line
 from recommender.errors import Exit, InputError, LoracleError
+from recommender.kinds import METHODS
 from tui import draft as drafts
 from tui import flags, work_setup
 from tui.draft import Draft
 from tui.error_words import in_words
-from tui.flags import METHODS
 from tui.goal import TO_LEARN
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, model_words, of_data

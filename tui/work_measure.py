@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from tui.flags import METHODS
+from recommender.kinds import METHODS
 from tui.work_plan import Advice, decided
 
 if TYPE_CHECKING:
@@ -53,8 +53,8 @@ def counted_beside(advice: Advice, cancel: "Cancel") -> "Facts | None":
 
 def with_profile(advice: Advice, facts: "Facts") -> Advice:
     """The recommendation with the memory that those facts have counted, and all else as it is now."""
-    measured = advice.facts.measured.model_copy(update={"memory_profile": facts.measured.memory_profile})
-    return decided(advice.facts.model_copy(update={"measured": measured}), advice.model, advice.data, advice.draft)
+    counted = advice.facts.changed("measured", memory_profile=facts.measured.memory_profile)
+    return decided(counted, advice.model, advice.data, advice.draft)
 
 
 def measured_again(advice: Advice, facts: "Facts") -> Advice:
