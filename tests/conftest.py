@@ -258,6 +258,13 @@ def make_plan(model: str | Path, method: str = "full", *, data: dict[str, Any] |
     return Plan.model_validate(content | adapter | fields)
 
 
+LEAST: dict[str, Any] = {
+    "model": {"id": "demo"}, "data": {"train": "rows.csv"}, "method": "full", "learning_rate": 2e-5, "epochs": 3.0,
+    "effective_batch": 16, "max_length": 128,
+}  # fmt: skip
+"""All that a plan has to say."""
+
+
 @pytest.fixture(autouse=True)
 def _apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The developer's own runs are out of sight, and what a test starts does not reach them."""

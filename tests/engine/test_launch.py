@@ -32,16 +32,7 @@ from engine.rundir import BEGUN_ANEW
 from recommender.errors import Refused
 from recommender.facts import Device, Machine
 from recommender.plan import Plan
-
-PLAN: dict[str, Any] = {
-    "model": {"id": "demo"},
-    "data": {"train": "rows.csv"},
-    "method": "full",
-    "learning_rate": 2e-5,
-    "epochs": 3.0,
-    "effective_batch": 16,
-    "max_length": 128,
-}
+from tests.conftest import LEAST
 
 
 @pytest.fixture
@@ -73,7 +64,7 @@ def test_where_no_process_can_be_started_that_is_said(
     def full(*arguments: object, **options: object) -> None:
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    plan = Plan.model_validate(PLAN)
+    plan = Plan.model_validate(LEAST)
     run = create(tmp_path, plan, None)
     monkeypatch.setattr(subprocess, "Popen", full)
     begins: list[Callable[[], object]] = [
@@ -93,7 +84,7 @@ def test_without_a_folder_for_temporary_files_nothing_is_begun(tmp_path: Path, m
         raise FileNotFoundError(2, "No usable temporary directory found")
 
     monkeypatch.setattr(tempfile, "gettempdir", none)
-    plan = Plan.model_validate(PLAN)
+    plan = Plan.model_validate(LEAST)
     for begin in (lambda: launch.Waiting(plan), lambda: launch.check_disk(plan, tmp_path)):
         with pytest.raises(Refused, match="set TMPDIR"):
             begin()
@@ -226,7 +217,7 @@ def test_the_worker_is_a_process_of_its_own_that_a_ctrl_c_does_not_reach(
             return 0
 
     monkeypatch.setattr(subprocess, "Popen", Process)
-    run = create(tmp_path, Plan.model_validate(PLAN), None)
+    run = create(tmp_path, Plan.model_validate(LEAST), None)
     launch.launch(run, run.plan())
     assert waited.wait(10), "it would stay a zombie for as long as the app lives"
     assert called["daemon"], "whoever started it may leave before it"
@@ -257,7 +248,7 @@ def test_a_disk_too_small_is_refused_before_anything_is_written(
             os.truncate(file.fileno(), 100_000_000)
     adapter = {"rank": 8, "alpha": 16} if method == "lora" else {}
     model = {"id": str(folder)} if known == "a folder" else {"id": "some/model", "revision": "abc"}
-    plan = Plan.model_validate(PLAN | adapter | {"model": model, "method": method})
+    plan = Plan.model_validate(LEAST | adapter | {"model": model, "method": method})
     usage = shutil.disk_usage(tmp_path)
     elsewhere = 10**15  # on other disks
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=free if path == tmp_path else elsewhere))
@@ -284,7 +275,7 @@ def test_a_run_that_goes_on_asks_for_what_is_not_there_yet(
     (tmp_path / "weights").mkdir()
     with (tmp_path / "weights" / "model.safetensors").open("wb") as file:
         os.truncate(file.fileno(), 100_000_000)
-    plan = Plan.model_validate(PLAN | {"model": {"id": str(tmp_path / "weights")}})
+    plan = Plan.model_validate(LEAST | {"model": {"id": str(tmp_path / "weights")}})
     run = create(tmp_path / "runs", plan, None)
     with (run.checkpoints / "optimizer.pt").open("wb") as file:
         os.truncate(file.fileno(), held * 1_000_000)
@@ -306,14 +297,14 @@ def test_a_run_that_goes_on_asks_for_what_is_not_there_yet(
 
 
 def test_a_worker_that_waits_is_sent_away_or_ends_with_its_parent(tmp_path: Path) -> None:
-    plan = Plan.model_validate(PLAN)
+    plan = Plan.model_validate(LEAST)
     with launch.Waiting(plan) as waiting:
         process = psutil.Process(waiting.pid)
         assert waiting.memory() > 0
     assert not process.is_running()
 
     code = "import os, sys; from engine.launch import Waiting; from recommender.plan import Plan\n"
-    code += f"print(Waiting(Plan.model_validate({PLAN!r})).pid, flush=True); os._exit(9)"
+    code += f"print(Waiting(Plan.model_validate({LEAST!r})).pid, flush=True); os._exit(9)"
     orphan = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).stdout)
     with contextlib.suppress(psutil.NoSuchProcess):
         psutil.Process(orphan).wait(60)
@@ -322,7 +313,7 @@ def test_a_worker_that_waits_is_sent_away_or_ends_with_its_parent(tmp_path: Path
 def test_a_run_is_given_to_no_worker_that_is_gone_or_lacks_what_its_plan_needs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = Plan.model_validate(PLAN)
+    plan = Plan.model_validate(LEAST)
     run = create(tmp_path, plan, None)
     in_bits = plan.model_copy(update={"optimizer": "adamw_8bit"})
     with launch.Waiting(plan) as waiting:

@@ -23,18 +23,10 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import Facts
 from recommender.plan import Plan
+from tests.conftest import LEAST
 
-PLAN = Plan.model_validate(
-    {
-        "model": {"id": "demo"},
-        "data": {"train": "/data/Reviews & more.csv", "text_column": "text", "label_column": "label"},
-        "method": "full",
-        "learning_rate": 2e-5,
-        "epochs": 3.0,
-        "effective_batch": 16,
-        "max_length": 128,
-    }
-)
+DATA = {"train": "/data/Reviews & more.csv", "text_column": "text", "label_column": "label"}
+PLAN = Plan.model_validate(LEAST | {"data": DATA})
 
 
 @pytest.fixture

@@ -21,18 +21,9 @@ from engine.rundir import RunDirectory
 from recommender.errors import InputError, Refused
 from recommender.plan import Plan
 from recommender.plan_file import dump
+from tests.conftest import LEAST
 
-PLAN = Plan.model_validate(
-    {
-        "model": {"id": "demo"},
-        "data": {"train": "support.csv"},
-        "method": "full",
-        "learning_rate": 2e-5,
-        "epochs": 3.0,
-        "effective_batch": 16,
-        "max_length": 128,
-    }
-)
+PLAN = Plan.model_validate(LEAST | {"data": {"train": "support.csv"}})
 Start = Callable[[str], RunDirectory]
 
 

@@ -14,10 +14,10 @@ _ID = re.compile(r"terminal-\d+")
 
 async def settled(pilot: Any) -> None:
     """Nothing is worked on any more, and the screen has stopped changing."""
-    before, same = "", 0
+    before, same = None, 0
     for _try in range(300):
         await pilot.pause(0.1)
-        drawn = pilot.app.export_screenshot()
+        drawn = [screen._compositor.render_strips() for screen in pilot.app.screen_stack]
         busy = any(not worker.is_finished for worker in pilot.app.workers)
         same = same + 1 if drawn == before and not busy else 0
         if same == 3:

@@ -26,8 +26,6 @@ from tui.screens.result import ResultScreen
 from tui.screens.run import RunScreen
 from tui.screens.try_it import TryScreen
 
-SIZES = [(80, 24), (120, 40)]
-
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
@@ -103,11 +101,10 @@ async def test_a_report_that_is_still_read_is_not_copied(runs: Path, done: Any, 
         await wait(pilot, lambda: "accuracy" in screen(app))
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any, size: tuple[int, int]) -> None:
+async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any) -> None:
     sample = {"prompt": "Charged twice?", "before": "", "after": "Refunded."}
     run = done(seconds={"predicted": 2.8, "training": 90.0, "total": 116.0}, samples=[sample])
-    async with result_of(runs, run, size) as (app, pilot):
+    async with result_of(runs, run) as (app, pilot):
         shown = screen(app)
         assert "accuracy points" in shown  # what the gain is told in
         assert "+35.0 (+25.0 +45.0)" in shown
@@ -208,17 +205,16 @@ async def test_y_copies_the_pane_shift_y_the_report_and_help_counts_the_panes(ru
         assert "before" not in app.clipboard
         await pilot.press("Y")
         await wait(pilot, lambda: "b mistaken for a" in app.clipboard and "Better than before." in app.clipboard)
-        await pilot.press("f1")
+        await pilot.press("question_mark")
         await wait(pilot, lambda: isinstance(app.screen, HelpScreen))
         await pilot.press("end")
         await wait(pilot, lambda: "1 … 4 " in screen(app))
 
 
-@pytest.mark.parametrize("size", SIZES)
-async def test_runs_are_compared_on_the_rows_they_share(runs: Path, done: Any, size: tuple[int, int]) -> None:
+async def test_runs_are_compared_on_the_rows_they_share(runs: Path, done: Any) -> None:
     done("other", "full", right=40)
     run = done("rows", "lora", right=58)
-    async with result_of(runs, run, size) as (app, pilot):
+    async with result_of(runs, run) as (app, pilot):
         await pilot.press("v")
         await wait(pilot, lambda: isinstance(app.screen, ChooseRuns) and "other-full ✓ done" in screen(app))
         row = next(y for y, line in enumerate(screen(app).splitlines()) if "other-full" in line)

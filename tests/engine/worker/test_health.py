@@ -22,17 +22,13 @@ from engine.worker.narrator import Narrator
 from engine.worker.watch import Watch
 from recommender.errors import TrainingFailed
 from recommender.plan import Plan
-from tests.conftest import make_plan
+from tests.conftest import LEAST, make_plan
 from tests.engine.worker.inside import work
 
 
 def plan(method: str = "full", **fields: Any) -> Plan:
     adapter = {} if method == "full" else {"rank": 8, "alpha": 16}
-    content = {
-        "model": {"id": "m"}, "data": {"train": "rows.csv"}, "method": method, "learning_rate": 2e-5, "epochs": 3.0,
-        "effective_batch": 16, "max_length": 128,
-    }  # fmt: skip
-    return Plan.model_validate(content | adapter | fields)
+    return Plan.model_validate(LEAST | {"method": method} | adapter | fields)
 
 
 def watched(losses: Iterable[float], norms: Iterable[float | None] | None = None, **fields: Any) -> list[Finding]:
