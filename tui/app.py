@@ -19,8 +19,9 @@ from textual.css.query import NoMatches
 from textual.dom import DOMNode
 from textual.screen import ModalScreen
 
+from engine import userstate
 from engine.text import one_line
-from tui import kept, keys, settings, terminal
+from tui import keys, settings, terminal
 from tui.ascii_only import AsciiOnly
 from tui.background import in_thread
 from tui.i18n import _
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
     from recommender.facts import Machine
     from tui.draft import Draft
     from tui.screens.palette import Command
+
+KEPT = "app.json"
+"""What a person chose here, for the next visit."""
 
 
 class LoracleApp(Navigation):
@@ -100,13 +104,13 @@ class LoracleApp(Navigation):
         if not self.is_headless:  # tests have one app after the other in a process, and would keep them all
             # What was imported stays: looking through it for garbage again and again would take 60 to 100 ms each time.
             self.call_after_refresh(gc.freeze)
-        self.theme_changed_signal.subscribe(self, lambda theme: kept.remember(theme=theme.name))
+        self.theme_changed_signal.subscribe(self, lambda theme: userstate.keep(KEPT, {"theme": theme.name}))
         self.watch(self, "app_focus", self._focus_changed, init=False)
         self.call_after_refresh(self._check_settings)
 
     def _choose_theme(self) -> None:
         """The theme of the settings, else the one that was chosen last."""
-        for name in (os.environ.get("LORACLE_THEME"), kept.recall().get("theme")):
+        for name in (os.environ.get("LORACLE_THEME"), userstate.recall(KEPT).get("theme")):
             if isinstance(name, str) and name in self.available_themes:
                 self.theme = name
                 return

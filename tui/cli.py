@@ -125,6 +125,7 @@ def _parser() -> Parser:
     parser.add_argument("--plain", action="store_true", help=_("ask with ordinary prompts instead of the app (ACCESSIBLE=1 too)"))
     parser.add_argument("--dry-run", action="store_true", help=_("with --auto: stop after the recommendation"))
     parser.add_argument("--detach", action="store_true", help=_("with --auto: start the run and leave it running"))
+    parser.set_defaults(explain=False)
     flags.situation(parser)
     flags.goal(parser)
     flags.as_json(parser)

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engine import groups
@@ -21,7 +22,7 @@ from recommender.plan import Plan
 from recommender.recommendation import Recommendation
 from tui import plain, show
 from tui.endings import leaves_at_once
-from tui.headless import attach_to, follow, leave
+from tui.headless import attach_to, begun, follow, leave
 from tui.i18n import _
 from tui.merge_words import MERGING, merged_words
 
@@ -153,15 +154,8 @@ def start(
 
 def _go(begin: groups.Begin, given: argparse.Namespace) -> int:
     if given.detach:
-        return leave(begin, lambda run: _left_running(run, as_json=given.json))
+        return leave(begin, partial(begun, as_json=given.json))
     return follow(begin, as_json=given.json)
-
-
-def _left_running(started: RunDirectory, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"kind": "started", "name": started.name, "path": str(started.path)}))
-    else:
-        print(_("{name} is running. Watch it: loracle attach {name}").format(name=started.shown))
 
 
 def _pointed(content: dict[str, Any], given: argparse.Namespace) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def auto(given: argparse.Namespace) -> int:
             if look.model.weights_here and not given.dry_run:
                 likely = _plan(given, look, recommend(look.facts))
                 worker = sent_away.enter_context(Waiting(likely))  # its imports take about as long as the traces do
-        look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
+        look.trace(lambda advice: _own(given, look, advice), explained=given.explain)
         advice = recommend(look.facts)
         _show_advice(given, look.facts, advice)
         try:
@@ -84,7 +84,7 @@ def plan(given: argparse.Namespace) -> int:
         raise InputError("plan needs --model and --data, or --facts.")
     target = _target(given)
     look = look_at(given, partial(_show_facts, given))
-    look.trace(lambda advice: _own(given, look, advice), explained=getattr(given, "explain", False))
+    look.trace(lambda advice: _own(given, look, advice), explained=given.explain)
     advice = recommend(look.facts)
     _show_advice(given, look.facts, advice)
     try:
@@ -212,13 +212,13 @@ def _own(given: argparse.Namespace, look: Look, advice: Recommendation) -> Itera
 
 def _show_facts(given: argparse.Namespace, facts: Facts) -> None:
     """What was found out, which can be read while steps are tried and counted."""
-    if not getattr(given, "explain", False) and not given.json:
+    if not given.explain and not given.json:
         show_advice.facts(facts, Screen())
         sys.stdout.flush()
 
 
 def _show_advice(given: argparse.Namespace, facts: Facts, advice: Recommendation) -> None:
-    if getattr(given, "explain", False):
+    if given.explain:
         _show_chain(facts, advice, given)
     elif given.json:
         print(json_line({"kind": "recommendation", **advice.model_dump(mode="json")}), flush=True)

@@ -19,15 +19,7 @@ from tui.i18n import _
 from tui.show import Screen
 from tui.words import duration, size
 
-PHASES = {
-    "load": _("load"),
-    "forward": _("forward"),
-    "loss": _("loss"),
-    "backward": _("backward"),
-    "optimizer": _("optimizer"),
-    "evaluation": _("evaluation"),
-    "save": _("save"),
-}
+PHASES = ("load", "forward", "loss", "backward", "optimizer", "evaluation", "save")
 
 
 def command(given: argparse.Namespace) -> int:
@@ -127,7 +119,7 @@ def _show(found: dict[str, Any]) -> None:
         screen.print(_("{what}: {size} (between {low} and {high})").format(
             what=words, size=size(value["predicted"]), low=size(value["low"]), high=size(value["high"])
         ))  # fmt: skip
-    by_phase = ", ".join(f"{words} {size(found['phases'][name])}" for name, words in PHASES.items())
+    by_phase = ", ".join(f"{_(name)} {size(found['phases'][name])}" for name in PHASES)
     screen.print(_("At most, by phase: {phases}").format(phases=by_phase))
     parts = sorted(((n, b) for n, b in found["parts"].items() if b > 2**20), key=lambda p: -p[1])
     screen.print(_("At the peak: {parts}").format(parts=", ".join(f"{_(n)} {size(b)}" for n, b in parts)))

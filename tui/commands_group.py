@@ -25,7 +25,7 @@ from recommender.recommendation import METHODS
 from tui import driver, show_groups
 from tui.endings import leaves_at_once
 from tui.error_words import in_words
-from tui.headless import follow, print_json, watch
+from tui.headless import begun, follow, goes_on, print_json, watch
 from tui.i18n import _
 from tui.show import Screen, listed, whole
 from tui.words import duration, status_word
@@ -130,11 +130,7 @@ def attach(group: Group, given: argparse.Namespace) -> int:
             else:
                 time.sleep(0.5)
     except KeyboardInterrupt:
-        print(
-            "\n" + _("{name} continues in the background. Watch it: loracle attach {name}").format(name=group.shown),
-            file=sys.stderr,
-        )
-        return Exit.DONE
+        return goes_on(group)
     content = group.report()
     if content is None:
         words = _("{name} is {state}. Resume it with: loracle resume {name}")
@@ -192,8 +188,10 @@ def _tell(given: argparse.Namespace, said: list[str], what: str, hours: float, *
 
 
 def _go(group: Group, given: argparse.Namespace) -> int:
-    if given.detach:
-        return _leave_running(group, given)
+    if given.detach:  # a process of its own session works the group off
+        driver.leave_running(group)
+        begun(group, as_json=given.json)
+        return Exit.DONE
     kind = group.content()["kind"]
     group.report_file.unlink(missing_ok=True)  # of an earlier try with failures
 
@@ -231,13 +229,3 @@ def _show(group: Group, content: dict[str, Any], given: argparse.Namespace) -> N
         return
     with whole(group.report_file):
         show_groups.report(content, Screen())
-
-
-def _leave_running(group: Group, given: argparse.Namespace) -> int:
-    """Let a process of its own session work the group off."""
-    driver.leave_running(group)
-    if given.json:
-        print(json.dumps({"kind": "started", "name": group.name, "path": str(group.path)}))
-    else:
-        print(_("{name} is running. Watch it: loracle attach {name}").format(name=group.shown))
-    return Exit.DONE

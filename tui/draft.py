@@ -3,14 +3,15 @@
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from engine import userstate
 from engine.files import expanded
 from recommender.assignment import as_typed
+from recommender.kinds import METHODS
 from tui import editable
-from tui.flags import GOAL_FLAGS, METHODS, said_goal
+from tui.flags import GOAL_FLAGS, said_goal
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -206,13 +207,11 @@ def _whole(content: Any) -> Draft | None:
     """The draft that was written out so; `None` where something is of another kind than it should be."""
     if not isinstance(content, dict):
         return None
-    known = {f.name for f in fields(Draft)}
-    draft = Draft(**{name: value for name, value in content.items() if name in known})
-    whole = all(isinstance(getattr(draft, n), str) for n in ("model", "data", "held_out", "task", "method"))
-    whole = whole and all(isinstance(getattr(draft, n), dict) for n in ("columns", "goal", "settings"))
-    whole = whole and all(isinstance(own, dict) for own in draft.settings.values())
-    whole = whole and all(isinstance(rows, int | None) for rows in (draft.train_rows, draft.eval_rows))
-    return draft if whole and isinstance(draft.drop_conflicts, bool) else None
+    usual = asdict(Draft())
+    draft = Draft(**{name: value for name, value in content.items() if name in usual})
+    kinds = {name: int | None if value is None else type(value) for name, value in usual.items()}
+    whole = all(isinstance(getattr(draft, name), kind) for name, kind in kinds.items())
+    return draft if whole and all(isinstance(own, dict) for own in draft.settings.values()) else None
 
 
 def recent(kind: str) -> list[str]:

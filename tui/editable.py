@@ -1,5 +1,7 @@
 """The settings of a plan that a person may change, in words."""
 
+from typing import Literal, get_args, get_origin
+
 from tui.i18n import _
 
 SETTINGS: dict[str, str] = {
@@ -44,23 +46,15 @@ _ADAPTERS = frozenset(
     {"rank", "alpha", "dropout", "target_modules", "adapter_dtype", "rslora", "dora", "pissa", "lora_plus_ratio"}
 )
 _FULL = frozenset({"trained", "last_layers"})
-CHOICES: dict[str, tuple[str, ...]] = {
-    "schedule": ("linear", "cosine", "constant"),
-    "trained": ("all", "no_embeddings", "last_layers"),
-    "optimizer": ("adamw", "adamw_8bit", "adamw_8bit_paged"),
-    "precision": ("fp32", "bf16-mixed", "fp16-mixed", "bf16"),
-    "adapter_dtype": ("fp32", "bf16"),
-    "class_weights": ("true", "false"),
-    "early_stopping": ("true", "false"),
-    "gradient_checkpointing": ("true", "false"),
-    "compile": ("true", "false"),
-    "kernels": ("torch", "liger"),
-    "rslora": ("true", "false"),
-    "dora": ("true", "false"),
-    "pissa": ("true", "false"),
-    "forgetting_check": ("true", "false"),
-}
-"""What may be said of settings that have few values."""
+
+
+def choices(name: str) -> tuple[str, ...]:
+    """What may be said of a setting that has few values; empty of others."""
+    from recommender.plan import Plan
+
+    field = Plan.model_fields.get(name)
+    kind = field.annotation if field is not None else None
+    return ("true", "false") if kind is bool else get_args(kind) if get_origin(kind) is Literal else ()
 
 
 def meaningless(method: str) -> frozenset[str]:

@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from engine.events import CHUNK, Event, EventTail
-from engine.groups import Begin
+from engine.groups import Begin, Group
 from engine.rundir import RunDirectory, settle
 from engine.state import FINISHED, RunState
 from engine.text import clean, json_line, one_line
@@ -23,7 +23,7 @@ from tui.endings import death
 from tui.error_words import in_words, warning_words
 from tui.i18n import _
 from tui.stopping import stopping_by_signals
-from tui.words import clock, duration, end_clock, number, phase_words, preflight_words, sign
+from tui.words import clock, left_words, number, phase_words, preflight_words, sign
 
 POLL_SECONDS = 0.25
 LINE_EVERY = 10.0
@@ -68,11 +68,22 @@ def attach_to(run: RunDirectory, *, as_json: bool) -> int:
     try:
         return watch(run, as_json=as_json)
     except KeyboardInterrupt:
-        print(
-            "\n" + _("{name} continues in the background. Watch it: loracle attach {name}").format(name=run.shown),
-            file=sys.stderr,
-        )
-        return Exit.DONE
+        return goes_on(run)
+
+
+def goes_on(left: RunDirectory | Group) -> int:
+    """Told to whoever watched and leaves."""
+    words = _("{name} continues in the background. Watch it: loracle attach {name}")
+    print("\n" + words.format(name=left.shown), file=sys.stderr)
+    return Exit.DONE
+
+
+def begun(started: RunDirectory | Group, *, as_json: bool) -> None:
+    """Told to whoever starts one and leaves it running."""
+    if as_json:
+        print(json_line({"kind": "started", "name": started.name, "path": str(started.path)}))
+    else:
+        print(_("{name} is running. Watch it: loracle attach {name}").format(name=started.shown))
 
 
 def watch(run: RunDirectory, *, as_json: bool, offset: int = 0, in_group: bool = False, driving: bool = False) -> int:
@@ -294,12 +305,6 @@ def progress(state: RunState) -> str:
         parts.append(_("loss {loss}").format(loss=f"{state.losses[-1][1]:.3f}"))
     if state.tokens_per_second:
         parts.append(_("{count} tokens/s").format(count=number(state.tokens_per_second)))
-    left = state.seconds_left
-    if left is not None:
-        words = _("about {time} left · ends {clock}")
-        if state.measuring:
-            words = _("about {time} left · measuring")
-        elif state.may_end_sooner:
-            words = _("up to {time} left · ends by {clock}")
-        parts.append(words.format(time=duration(left), clock=end_clock(left)))
+    if state.seconds_left is not None:
+        parts.append(left_words(state, state.seconds_left))
     return f" {sign('·')} ".join(parts)

@@ -93,6 +93,12 @@ class Navigation(TellsMistakes, App[None]):
 
         return screen.call_later(once_it_stands)
 
+    def action_help(self) -> None:
+        """Show the keys that work now."""
+        from tui.screens.help import HelpScreen
+
+        self.push_screen(HelpScreen(self.screen))
+
     def back(self) -> None:
         """One screen back; from the list of runs nothing lies further back."""
         if len(self.screen_stack) > 1:

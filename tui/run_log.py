@@ -1,6 +1,5 @@
 """Events as lines of a log: what a person wants to have been told, steps only now and then."""
 
-import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -8,7 +7,7 @@ from engine.text import clean, one_line
 from tui import judged
 from tui.error_words import in_words, warning_words
 from tui.i18n import _
-from tui.words import metric, phase_word, preflight_words, real, status_word
+from tui.words import at_time, metric, phase_word, preflight_words, real, status_word
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -63,16 +62,9 @@ class RunLog:
         if found is None or found[0] == self._last_text:
             return None
         self._last_text = found[0]
-        line = LogLine(_clock(when), *found)
+        line = LogLine(at_time(when, "%H:%M:%S"), *found)
         self.lines.append(line)
         return line
-
-
-def _clock(when: float) -> str:
-    try:
-        return time.strftime("%H:%M:%S", time.localtime(when))
-    except (OverflowError, OSError, ValueError):
-        return "--:--:--"
 
 
 def printed(text: str) -> list[LogLine]:

@@ -18,7 +18,7 @@ from tui.words import (
     amount,
     clock,
     duration,
-    end_clock,
+    left_words,
     metric,
     number,
     phase_words,
@@ -60,10 +60,7 @@ def time_left(state: "RunState", now: float) -> Content:
     if left is None:
         said = real(state.info.get("predicted_seconds"))
         return Content(_("predicted: about {time}").format(time=duration(said)) if said else "")
-    if state.measuring:
-        return Content(_("about {time} left · measuring").format(time=duration(left)))
-    words = _("up to {time} left · ends by {clock}") if state.may_end_sooner else _("about {time} left · ends {clock}")
-    return Content(words.format(time=duration(left), clock=end_clock(left, now)))
+    return Content(left_words(state, left, now))
 
 
 def progress(state: "RunState", width: int) -> Content:

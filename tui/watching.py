@@ -5,13 +5,16 @@ Blocking calls, for threads; nothing heavy is imported at module level.
 
 import threading
 import time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from engine.events import EventTail
 from engine.state import RunState
 from tui.run_log import LogLine, RunLog
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from engine.events import Event
     from engine.rundir import RunDirectory
     from recommender.plan import Plan
 
@@ -19,33 +22,40 @@ LONGEST_PAUSE = 5.0
 """Seconds that a playback waits at most: a run that slept a night is not worth a night."""
 
 
-class Watched(Protocol):
+class Watched:
     """What the run screen looks at."""
 
-    run: "RunDirectory"
-    state: RunState
-    log: RunLog
-    plan: "Plan | None"
-    predicted_memory: int | None
+    def __init__(self, run: "RunDirectory") -> None:
+        self.run = run
+        self.state, self.log = RunState(), RunLog()
+        self.plan, self.predicted_memory = plan_and_memory(run)
 
     def poll(self) -> list[LogLine]:
         """Take in what is new; its lines for the log."""
+        raise NotImplementedError
 
     def settle(self) -> None:
         """Notice a worker that is gone."""
 
     def now(self) -> float:
         """The wall-clock time that the state is seen at."""
+        return time.time()
+
+    def _take(self, events: "Iterable[Event]") -> list[LogLine]:
+        lines = []
+        for event in events:
+            self.state.apply(event)
+            if (line := self.log.take(event)) is not None:
+                lines.append(line)
+        return lines
 
 
-class Live:
+class Live(Watched):
     """A run as its worker writes it."""
 
     def __init__(self, run: "RunDirectory") -> None:
         """Everything written so far is read here."""
-        self.run = run
-        self.state, self.log = RunState(), RunLog()
-        self.plan, self.predicted_memory = plan_and_memory(run)
+        super().__init__(run)
         self._tail = EventTail(run.events)
         self._late: list[LogLine] = []
         """What was read while the worker was looked for."""
@@ -56,12 +66,7 @@ class Live:
 
     def _tail_on(self) -> list[LogLine] | None:
         events = self._tail.poll()
-        lines = []
-        for event in events:
-            self.state.apply(event)
-            if (line := self.log.take(event)) is not None:
-                lines.append(line)
-        return lines if events else None
+        return self._take(events) if events else None
 
     def poll(self) -> list[LogLine]:
         """What was written since the last poll."""
@@ -78,19 +83,13 @@ class Live:
         while (lines := self._tail_on()) is not None:
             self._late += lines
 
-    def now(self) -> float:
-        """The time."""
-        return time.time()
 
-
-class Playback:
+class Playback(Watched):
     """A run once more, from its events, at a speed that can be changed; pauses longer than `LONGEST_PAUSE` are cut short."""
 
     def __init__(self, run: "RunDirectory") -> None:
         """Notes where every event stands in the file and when it is due; the events themselves stay there."""
-        self.run = run
-        self.state, self.log = RunState(), RunLog()
-        self.plan, self.predicted_memory = plan_and_memory(run)
+        super().__init__(run)
         self.speed = 10.0
         self.paused = False
         self._moments, self._ends = _timeline(run)
@@ -140,19 +139,13 @@ class Playback:
         from bisect import bisect_right
 
         due = bisect_right(self._moments, self._position)
-        lines = []
+        lines: list[LogLine] = []
         while self._taken < due:
             until = min(due, self._taken + 5_000)
             tail = EventTail(self.run.events, self._offset)
-            for event in tail.poll(self._ends[until - 1] - self._offset):
-                self.state.apply(event)
-                if (line := self.log.take(event)) is not None:
-                    lines.append(line)
+            lines += self._take(tail.poll(self._ends[until - 1] - self._offset))
             self._offset, self._taken = self._ends[until - 1], until
         return lines
-
-    def settle(self) -> None:
-        """What is played back has no worker."""
 
     def now(self) -> float:
         """The moment of the run that is shown."""

@@ -158,10 +158,11 @@ def seconds_ago(moment: float | None, now: float | None = None) -> str:
 
 def clock(moment: float | None) -> str:
     """A wall-clock time as people read it: `14:32`."""
-    return sign("–") if moment is None else _at(moment, "%H:%M")
+    return sign("–") if moment is None else at_time(moment, "%H:%M")
 
 
-def _at(moment: float, form: str) -> str:
+def at_time(moment: float, form: str) -> str:
+    """A wall-clock time in that form."""
     try:
         return time.strftime(form, time.localtime(moment))
     except (OverflowError, OSError, ValueError):  # a log may hold anything
@@ -175,7 +176,14 @@ UNMISTAKABLE = 12 * 3600.0
 def end_clock(left: float, now: float | None = None) -> str:
     """When something ends that takes so many seconds more: `14:32`, or with its day, `2026-11-30 14:32`."""
     moment = (now or time.time()) + left
-    return _at(moment, "%H:%M" if left < UNMISTAKABLE else "%Y-%m-%d %H:%M")
+    return at_time(moment, "%H:%M" if left < UNMISTAKABLE else "%Y-%m-%d %H:%M")
+
+
+def left_words(state: "RunState", left: float, now: float | None = None) -> str:
+    """How long a run takes that takes so many seconds more, and when it ends, at most where early stopping may end it sooner."""
+    words = _("up to {time} left · ends by {clock}") if state.may_end_sooner else _("about {time} left · ends {clock}")
+    words = _("about {time} left · measuring") if state.measuring else words
+    return words.format(time=duration(left), clock=end_clock(left, now))
 
 
 def short_name(name: str) -> str:

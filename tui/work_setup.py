@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.text import clean
+from recommender.kinds import METHODS
 from tui import draft as drafts
 from tui.draft import Draft
 from tui.i18n import _
@@ -63,15 +64,13 @@ def so_far(
     """
     from recommender.decide import recommend
     from recommender.facts import Facts
-    from recommender.recommendation import METHODS
-
-    if data is None:
-        advice = recommend(Facts(machine=machine, model=model.facts, goal=draft.wanted()))
-        return list(advice.candidates), advice
-    facts = Facts(machine=machine, model=model.facts, data=data.facts, goal=draft.wanted())
     from tui.work_plan import decided
 
-    found = decided(facts, model, data, draft)
+    facts = Facts(machine=machine, model=model.facts, goal=draft.wanted())
+    if data is None:
+        advice = recommend(facts)
+        return list(advice.candidates), advice
+    found = decided(facts.model_copy(update={"data": data.facts}), model, data, draft)
     return [found.candidate(method) for method in METHODS], found.recommendation
 
 
@@ -115,10 +114,3 @@ def inspect_data(
 
 def _labelled(draft: Draft) -> bool:
     return set(draft.columns) <= {"text", "label"}
-
-
-def cancel_handle() -> "Cancel":
-    """With it another thread ends `inspect_model` or `inspect_data`."""
-    from engine.inspection.child import Cancel
-
-    return Cancel()

@@ -69,7 +69,7 @@ def obstacle(advice: Advice, method: str) -> Obstacle | None:
 
 
 def start(
-    advice: Advice, method: str, runs: Path | None, *, anyway: bool, cancel: "Cancel", progress: "Progress", ready: "Ready"
+    advice: Advice, runs: Path | None, cancel: "Cancel", progress: "Progress", ready: "Ready", *, method: str, anyway: bool
 ) -> "RunDirectory":
     """Write the plan for that method and start its worker, the one that is `ready` if it serves, unless that is given up while
     the model is downloaded.
@@ -119,8 +119,11 @@ def pilot_hours(advice: Advice) -> tuple[float, list[str], bool]:
     return plan.hours, list(plan.labels.values()), plan.mode == "folds"
 
 
-def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "Progress") -> "RunDirectory | None":
-    """Start a pilot in a process of its own, unless that is given up before; its first run, once it has begun.
+def start_pilot(
+    advice: Advice, runs: Path | None, cancel: "Cancel", progress: "Progress", ready: "Ready"
+) -> "RunDirectory | None":
+    """Start a pilot in a process of its own, unless that is given up before; its first run, once it has begun. Its runs have
+    workers of their own, and more use for the memory of the one that is `ready`.
 
     Raises:
         Refused: a pilot cannot run here, or takes more than its share of the time.
@@ -130,6 +133,7 @@ def start_pilot(advice: Advice, runs: Path | None, cancel: "Cancel", progress: "
     from engine.runs import runs_root
     from tui import driver
 
+    ready.leave()
     plan = _pilot(advice, _with_weights(advice, cancel, progress))
     _check_wanted(cancel)
     group = create(runs_root(runs), plan, advice.recommendation, advice.facts)

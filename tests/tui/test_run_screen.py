@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from textual.content import Content
-from textual.widgets import Input
 
 from engine import groups
 from engine.files import write_json
@@ -349,12 +348,6 @@ async def test_home_lists_runs_newest_first_and_opens_what_fits_their_state(runs
         await wait(pilot, lambda: isinstance(app.screen, HomeScreen))
 
 
-async def test_a_first_start_goes_straight_to_set_up(runs: Path) -> None:
-    app = LoracleApp(runs=runs)
-    async with showing(app, lambda: type(app.screen).__name__ == "SetupScreen" and "Still needed" in screen(app)):
-        pass
-
-
 async def test_a_damaged_report_is_said(runs: Path, worker: Any) -> None:
     worker.end()
     worker.run.report_file.write_text("{not json")
@@ -384,26 +377,6 @@ async def test_a_report_that_cannot_be_shown_is_said_where_it_would_stand(
     async with app.run_test(size=(80, 24)) as pilot:
         app.push_screen(ResultScreen(worker.run))
         await wait(pilot, lambda: "missing or damaged" in " ".join(screen(app).split()))
-
-
-async def test_help_lists_the_keys_of_the_screen(runs: Path, worker: Any) -> None:
-    app = LoracleApp(runs=runs, attach=worker.run)
-    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
-        await pilot.press("f1")
-        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
-        await pilot.press("escape", "question_mark")
-        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
-
-
-async def test_the_palette_finds_the_screens_actions_by_name(runs: Path, worker: Any) -> None:
-    app = LoracleApp(runs=runs, attach=worker.run)
-    async with showing(app, lambda: isinstance(app.screen, RunScreen) and app.screen.live_run is not None) as pilot:
-        await pilot.press("ctrl+p")
-        await wait(pilot, lambda: isinstance(app.focused, Input))
-        await pilot.press(*"stop and")
-        await wait(pilot, lambda: "Finish this step, save a checkpoint" in screen(app))
-        await pilot.press("enter")
-        await wait(pilot, lambda: (worker.run.control / "stop").exists())
 
 
 async def test_a_small_terminal_is_told_so(runs: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -161,8 +162,14 @@ async def test_the_machine_is_looked_at_again_without_what_a_ready_worker_holds(
 @pytest.mark.usefixtures("imports")
 async def test_a_pilot_begins_without_the_worker_that_waits(rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     beside: list[list[str]] = []
-    monkeypatch.setattr("tui.work_start.pilot_hours", lambda advice: (0.1, ["LoRA", "full"], False))
-    monkeypatch.setattr("tui.work_start.start_pilot", lambda *given: beside.append(Imports.waiting()))
+
+    def begun(*given: object) -> None:
+        beside.append(Imports.waiting())
+        raise Refused("no disk")
+
+    plan = SimpleNamespace(hours=0.1, labels={"lora": "LoRA", "full": "full"}, mode="slice")
+    monkeypatch.setattr("tui.work_start._pilot", lambda advice, model: plan)
+    monkeypatch.setattr("engine.pilot.create", begun)
     async with set_up(rows, runs) as (app, pilot):
         await pilot.press("ctrl+r")
         await wait(pilot, lambda: bool(Imports.waiting()))

@@ -16,6 +16,7 @@ from textual.widgets import Static
 from engine.text import one_line
 from tui.background import TellsMistakes
 from tui.i18n import _
+from tui.screens.confirm import ConfirmScreen
 from tui.widgets.key_line import KeyLine
 from tui.widgets.title import Title
 
@@ -33,7 +34,7 @@ class LoracleScreen(TellsMistakes, Screen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "back", _("Back"), id="back", tooltip=_("Back to where you came from")),
-        Binding("f1,question_mark", "help", _("Help"), key_display="F1", id="help", tooltip=_("All keys that work here")),
+        Binding("f1,question_mark", "app.help", _("Help"), key_display="F1", id="help", tooltip=_("All keys that work here")),
         Binding("y", "copy", _("Copy"), id="copy", tooltip=_("Copy what has the focus to the clipboard"), show=False),
     ]
     focused = Reactive[Widget | None](None, repaint=False)
@@ -96,6 +97,15 @@ class LoracleScreen(TellsMistakes, Screen[None]):
         """A note in the corner; foreign text is safe here."""
         self.notify(one_line(text, 400), severity=severity, markup=False, timeout=8)
 
+    def ask(self, question: Content, yes: str, then: Callable[[], object]) -> None:
+        """`then`, if the person says `yes` to it."""
+
+        def answered(answer: bool | None) -> None:
+            if answer:
+                then()
+
+        self.app.push_screen(ConfirmScreen(question, yes), answered)
+
     def copyable(self) -> tuple[str, str] | None:
         """What `y` copies: in words, and itself. The focused part of the screen, unless a screen knows better."""
         node = self.focused
@@ -123,9 +133,3 @@ class LoracleScreen(TellsMistakes, Screen[None]):
     def action_back(self) -> None:
         """Leave this screen."""
         self.loracle.back()
-
-    def action_help(self) -> None:
-        """Show the keys."""
-        from tui.screens.help import HelpScreen
-
-        self.app.push_screen(HelpScreen(self))

@@ -18,7 +18,7 @@ class Dialog(TellsMistakes, ModalScreen[Answer]):
     """A question or a list over the screen."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("f1", "help", _("Help"), key_display="F1", id="help", show=False, tooltip=_("All keys that work here"))
+        Binding("f1", "app.help", _("Help"), key_display="F1", id="help", show=False, tooltip=_("All keys that work here"))
     ]
 
     def dismiss(self, result: Answer | None = None) -> AwaitComplete:
@@ -35,9 +35,3 @@ class Dialog(TellsMistakes, ModalScreen[Answer]):
         beside = not self.query_one("#dialog").region.contains_point(event.screen_offset)
         if beside and back is not None:
             await self.run_action(back)
-
-    def action_help(self) -> None:
-        """Show the keys."""
-        from tui.screens.help import HelpScreen
-
-        self.app.push_screen(HelpScreen(self))

@@ -145,8 +145,8 @@ class EditScreen(Dialog[None]):
 
     def action_next_choice(self) -> None:
         """Of a setting with few values, the next one."""
-        choices = editable.CHOICES.get(self.name_now)
-        if choices is None:
+        choices = editable.choices(self.name_now)
+        if not choices:
             self._chosen()
             return
         now = self.query_one("#edit-value", Input).value
@@ -186,8 +186,7 @@ class EditScreen(Dialog[None]):
         if wrong is not None:
             lines.append(Content.styled(f"{sign('✗')} {one_line(wrong, 300)}", "$text-error"))
         lines += [Content.styled(f"! {one_line(c.text, 300)}", "$text-warning") for c in self._tried.cautions(self._method)]
-        choices = editable.CHOICES.get(self.name_now)
-        if choices:
+        if choices := editable.choices(self.name_now):
             lines.append(Content.styled(_("One of {choices}.").format(choices=", ".join(choices)), "dim"))
         why = self._reasons.get(self.name_now.removeprefix("data."))
         if why:

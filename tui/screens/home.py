@@ -1,6 +1,7 @@
 """Home: all runs, newest first."""
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
@@ -18,7 +19,6 @@ from tui.cells import fitted
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.screens.base import LoracleScreen
-from tui.screens.confirm import ConfirmScreen
 from tui.widgets.run_table import RunTable
 from tui.words import LIVE, short_name, sign, status_word
 
@@ -264,13 +264,7 @@ class HomeScreen(LoracleScreen):
         words = _("{name} belongs to {group}. Delete the whole group? {undo} restores it until the app is closed.")
         name, group = one_line(row.run.path.name, 60), one_line(row.run.group.name, 60)
         question = Content(words.format(name=name, group=group, undo=keys.name("undo", "u")))
-        run = row.run
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._discard(run)
-
-        self.app.push_screen(ConfirmScreen(question, _("Delete the group")), answered)
+        self.ask(question, _("Delete the group"), partial(self._discard, row.run))
 
     @work(group="trash", exit_on_error=False)
     async def _discard(self, run: "RunDirectory") -> None:
@@ -301,13 +295,7 @@ class HomeScreen(LoracleScreen):
 
     def action_empty(self) -> None:
         """Free the disk now, after a question."""
-        question = Content(_("Delete for good what is in the trash? Nothing brings it back."))
-
-        def answered(yes: bool | None) -> None:
-            if yes:
-                self._empty()
-
-        self.app.push_screen(ConfirmScreen(question, _("Delete for good")), answered)
+        self.ask(Content(_("Delete for good what is in the trash? Nothing brings it back.")), _("Delete for good"), self._empty)
 
     @work(group="trash", exit_on_error=False)
     async def _empty(self) -> None:

@@ -11,6 +11,7 @@ from textual.content import Content
 from textual.timer import Timer
 from textual.widgets import Static
 
+from engine.inspection.child import Cancel
 from engine.text import one_line
 from engine.threads import start
 from recommender.errors import LoracleError
@@ -23,14 +24,14 @@ from tui.i18n import _
 from tui.progress import amount
 from tui.ready import Ready
 from tui.screens.base import LoracleScreen
-from tui.screens.confirm import ConfirmScreen
 from tui.words import duration
 from tui.work_plan import Advice
-from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
-    from engine.inspection.child import Cancel
+    from collections.abc import Callable
+
     from engine.inspection.pipes import Progress
+    from engine.rundir import RunDirectory
 
 LOOKED_AT = 0.5
 """Seconds after which a method that was chosen is not one that was only passed by."""
@@ -89,17 +90,16 @@ class PlanStarts(LoracleScreen):
             return
         obstacle, wait = starting.obstacle(self.advice, self.chosen), views.long_wait(self.advice, self.chosen)
         if obstacle is None and wait is not None:
-            self.app.push_screen(ConfirmScreen(wait, _("Start")), partial(self._answered, anyway=False))
+            self.ask(wait, _("Start"), partial(self._start_run, anyway=False))
         elif obstacle is None:
-            self._starting = True
-            self._start(anyway=False)
+            self._start_run(anyway=False)
         elif self._counting and not asked_again:
             self._waiting = "start"
             self._message(_("Starts once its memory is counted, if it fits."), wrong=False)
         elif obstacle.final:
             self._message(_("This cannot start. {why}").format(why=obstacle.text))
         else:
-            self.app.push_screen(ConfirmScreen(views.against(obstacle.text), _("Start anyway")), self._answered)
+            self.ask(views.against(obstacle.text), _("Start anyway"), partial(self._start_run, anyway=True))
 
     def _waits(self, action: str) -> bool:
         """Whether it is better to wait for the trial of bf16 first; who asks again does not."""
@@ -113,30 +113,38 @@ class PlanStarts(LoracleScreen):
         )
         return True
 
-    def _answered(self, yes: bool | None, *, anyway: bool = True) -> None:
-        if yes:
-            self._starting = True
-            self._start(anyway=anyway)
+    def _start_run(self, *, anyway: bool) -> None:
+        self._starting = True
+        start = partial(starting.start, method=self.chosen, anyway=anyway)
+        self._start(start, "", ("advice", "counting", "ready"))  # what goes on there would only slow the run down
+
+    def _start_pilot(self) -> None:
+        self._starting = True
+        self._start(starting.start_pilot, _("starting the pilot…"), ())
 
     @work(exclusive=True, group="start", exit_on_error=False)
-    async def _start(self, *, anyway: bool) -> None:
+    async def _start(self, start: "Callable[..., RunDirectory | None]", here: str, over: tuple[str, ...]) -> None:
+        """`here` is said where the model is on this machine; what goes on in the groups `over` is given up."""
         assert self.advice is not None
-        for group in ("advice", "counting", "ready"):  # what goes on there would only slow the run down
+        for group in over:
             self.workers.cancel_group(self, group)
-        self._message(views.starting(self.advice), wrong=False)
+        self._message(here if here and self.advice.model.weights_here else views.starting(self.advice), wrong=False)
         try:
-            with cancel_handle() as cancel:
-                told = {"anyway": anyway, "cancel": cancel, "progress": self._telling(self.advice, cancel), "ready": self._ready}
-                run = await in_thread(starting.start, self.advice, self.chosen, self.loracle.runs, **told)
+            with Cancel() as cancel:
+                tell = self._telling(self.advice, cancel)
+                run = await in_thread(start, self.advice, self.loracle.runs, cancel, tell, self._ready)
         except LoracleError as error:
             self._message(in_words(error.message))
             return
         finally:
             self._starting = False
         self.begun()
-        self.loracle.open_run(run)
+        if run is None:
+            self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
+        else:
+            self.loracle.open_run(run)
 
-    def _telling(self, advice: Advice, cancel: "Cancel") -> "Progress":
+    def _telling(self, advice: Advice, cancel: Cancel) -> "Progress":
         """What says how much of the model has come, as long as it is waited for; called in the thread that downloads."""
         loop = asyncio.get_running_loop()
 
@@ -164,32 +172,7 @@ class PlanStarts(LoracleScreen):
             return
         self._message("")
         question = views.pilot(names, duration(3600 * hours), own=bool(advice.draft.settings), in_folds=in_folds)
-        self.app.push_screen(ConfirmScreen(question, _("Start the pilot")), self._pilot_wanted)
-
-    def _pilot_wanted(self, yes: bool | None) -> None:
-        if yes:
-            self._starting = True
-            self._start_pilot()
-
-    @work(exclusive=True, group="start", exit_on_error=False)
-    async def _start_pilot(self) -> None:
-        assert self.advice is not None
-        self._message(_("starting the pilot…") if self.advice.model.weights_here else views.starting(self.advice), wrong=False)
-        try:
-            await in_thread(self._ready.leave)  # a pilot's runs have workers of their own, and more use for its memory
-            with cancel_handle() as cancel:
-                tell = self._telling(self.advice, cancel)
-                run = await in_thread(starting.start_pilot, self.advice, self.loracle.runs, cancel, tell)
-        except LoracleError as error:
-            self._message(in_words(error.message))
-            return
-        finally:
-            self._starting = False
-        self.begun()
-        if run is None:
-            self._message(_("The pilot has begun; the list of runs shows it."), wrong=False)
-        else:
-            self.loracle.open_run(run)
+        self.ask(question, _("Start the pilot"), self._start_pilot)
 
     def begun(self) -> None:
         """A run, or a pilot, was started."""

@@ -9,9 +9,11 @@ from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widgets import Static
 
+from engine.inspection.child import Cancel
 from engine.inspection.hub_list import hub_data
 from engine.text import one_line
 from recommender.errors import LoracleError
+from recommender.kinds import METHODS
 from tui import views_advice as views
 from tui import views_candidate
 from tui import work as machine_side
@@ -21,12 +23,10 @@ from tui import work_start as starting
 from tui.background import in_thread
 from tui.draft import Draft
 from tui.error_words import in_words
-from tui.flags import METHODS
 from tui.i18n import _
 from tui.screens.goal import GoalScreen
 from tui.screens.plan_starts import PlanStarts
 from tui.widgets.candidate_card import CandidateCard
-from tui.work_setup import cancel_handle
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -115,7 +115,7 @@ class RecommendationScreen(PlanStarts):
     async def _try_bf16(self, advice: engine_side.Advice) -> None:
         """Find out whether this processor is faster in bf16, beside a plan that can be read already; a start waits for it."""
         try:
-            with cancel_handle() as cancel:
+            with Cancel() as cancel:
                 facts = await in_thread(measuring.tried, advice, cancel)
         finally:
             self._trying = False
@@ -141,7 +141,7 @@ class RecommendationScreen(PlanStarts):
                 break
             self._counting = True
             self._take(self.advice)
-            with cancel_handle() as cancel:
+            with Cancel() as cancel:
                 facts = await in_thread(measuring.counted, self.advice, cancel)
             self._counting = False  # not where this was given up: then the next one counts
             if not self._starting:
@@ -154,7 +154,7 @@ class RecommendationScreen(PlanStarts):
         for _round in range(measuring.ROUNDS):
             if self.advice is None or self._starting or self._trying or measuring.is_uncounted(self.advice):
                 return
-            with cancel_handle() as cancel:
+            with Cancel() as cancel:
                 facts = await in_thread(measuring.counted_beside, self.advice, cancel)
             if facts is None or self._starting:
                 return

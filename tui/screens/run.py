@@ -1,6 +1,7 @@
-"""A run, live: follows the event log, asks for stops, notices a dead worker."""
+"""A run, live: follows the event log, asks its worker to stop and to go on, notices a dead one."""
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, work
@@ -10,8 +11,13 @@ from textual.containers import Container
 from textual.content import Content
 
 from engine.text import one_line
+from recommender.errors import LoracleError
+from tui import keys
 from tui import views_run as views
+from tui import work as engine_side
 from tui.background import in_thread
+from tui.endings import leaves_at_once
+from tui.error_words import in_words
 from tui.i18n import _
 from tui.live_advice import advice
 from tui.run_log import LogLine, printed
@@ -45,6 +51,10 @@ class RunScreen(RunPanes):
 
     ABOUT = _("The run is a separate process: leaving, or losing the connection, does not stop it.")
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("x", "stop", _("Stop and save"), id="stop",
+                tooltip=_("Finish this step, save a checkpoint, stop; it can be resumed")),
+        Binding("X", "stop_now", _("Stop now"), id="stop-now", show=False, tooltip=_("Stop at once, unsaved (asks first)")),
+        Binding("r", "resume", _("Resume"), id="resume", tooltip=_("Go on from the newest checkpoint, once stopped")),
         Binding("d", "detach", _("Detach"), id="detach", tooltip=_("Quit the app; the run goes on")),
         Binding("enter", "result", _("Result"), id="result", tooltip=_("The result, once the run is done")),
         Binding("e", "again", _("Again"), id="again-changed", tooltip=_("The plan of this run, to change and run again")),
@@ -200,9 +210,40 @@ class RunScreen(RunPanes):
         head = LogLine("", _("the end of worker.log:") if words.strip() else NO_WORDS, "error")
         self._log([head, *(line._replace(style="error") for line in printed(words))])
 
-    def resumed(self) -> None:
-        """A worker was started: what the one before it left behind no longer holds."""
-        assert self._following is not None
+    def action_stop(self) -> None:
+        """Ask for a stop with a checkpoint."""
+        self._stop(now=False)
+
+    def action_stop_now(self) -> None:
+        """Ask the person, then the worker."""
+        words = _("Stop at once? Steps since the last checkpoint are lost. {stop} stops after this step and saves.")
+        question = Content(words.format(stop=keys.name("stop", "x")))
+        self.ask(question, _("Stop now"), partial(self._stop, now=True))
+
+    @work(group="stop", exit_on_error=False)
+    async def _stop(self, *, now: bool) -> None:
+        try:
+            await in_thread(engine_side.stop, self.run_directory, now)
+        except LoracleError as error:
+            self.say(in_words(error.message), "warning")
+            return
+        self._stopping = _("Stopping at once.") if now else _("Stopping: it finishes this step and saves.")
+        if self._following is not None:
+            if not now:
+                self._stopping = leaves_at_once(self._following.state) or self._stopping
+            self.draw_hint()
+
+    @work(exclusive=True, group="resume", exit_on_error=False)
+    async def action_resume(self) -> None:
+        """Go on from the newest checkpoint: what the worker before left behind no longer holds."""
+        if self._following is None or self._following.state.status in LIVE:
+            self.say(_("It is running: there is nothing to resume."), "warning")
+            return
+        try:
+            await in_thread(engine_side.resume, self.run_directory)
+        except LoracleError as error:
+            self.say(in_words(error.message), "warning")
+            return
         self._following.state.status = self._following.state.phase = "starting"
         self._following.state.end = None
         self._quiet_until = time.monotonic() + PATIENCE

@@ -1,4 +1,4 @@
-"""The keys of the run screen that change how it is looked at; what is asked of the worker stands in `run_asks.py`."""
+"""The keys of the run screen that change how it is looked at."""
 
 from typing import ClassVar
 

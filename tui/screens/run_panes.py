@@ -9,7 +9,7 @@ from tui import views_run as views
 from tui.endings import ending
 from tui.i18n import _
 from tui.live_advice import ENDED_BADLY, Advice
-from tui.screens.run_asks import RunAsks
+from tui.screens.run_keys import RunKeys
 from tui.widgets.loss_chart import Line, LossChart
 from tui.widgets.pane import Pane, TextPane
 from tui.widgets.quiet import Quiet
@@ -19,12 +19,14 @@ HINT_ROWS, MOST_HINT_ROWS = 4, 8
 """The stylesheet has the second: in a high terminal, and where nothing was trained, so that there is no curve."""
 
 
-class RunPanes(RunAsks):
+class RunPanes(RunKeys):
     """Draws the panes in sight, and the hint below them."""
 
     _line: Line | None = None
     """The curve."""
     _evaluations_shown: object = None
+    _stopping = ""
+    """What a stop that was asked for does; empty before one was."""
 
     @property
     def _metric(self) -> str:

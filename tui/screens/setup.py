@@ -12,12 +12,12 @@ from textual.containers import Horizontal
 from textual.content import Content
 from textual.widgets import Button, ContentSwitcher, Static
 
+from recommender.kinds import METHODS
 from tui import keys
 from tui import views_setup as views
 from tui import work_setup as engine_side
 from tui.background import in_thread
 from tui.draft import Draft
-from tui.flags import METHODS
 from tui.i18n import _
 from tui.screens.setup_drafts import SetupDrafts
 from tui.screens.step import Step

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from textual import on, work
@@ -11,6 +12,7 @@ from textual.message import Message
 from textual.widgets import Input, Static
 
 from engine.files import expanded
+from engine.inspection.child import Cancel
 from engine.inspection.layouts import nameable
 from recommender.errors import LoracleError
 from tui import keys
@@ -41,12 +43,11 @@ class DataStep(Step):
 
     TITLE = _("Data")
 
+    @dataclass
     class Longer(Message):
         """Rows are to be read up to that many tokens."""
 
-        def __init__(self, length: int) -> None:
-            super().__init__()
-            self.length = length
+        length: int
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-data")
@@ -172,7 +173,7 @@ class DataStep(Step):
             loop.call_soon_threadsafe(self._tell_progress, reading, amount(done, total, unit))
 
         try:
-            with engine_side.cancel_handle() as reading:
+            with Cancel() as reading:
                 self._reading = reading
                 known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
         except (LoracleError, OSError, RuntimeError) as error:

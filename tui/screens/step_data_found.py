@@ -1,5 +1,6 @@
 """What was found in the rows of set-up, with the keys that put it right."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -35,12 +36,11 @@ class Found(VerticalScroll):
         offered = {"length": self.can_read_longer, "conflicts": self.can_drop_conflicts}
         return action != "fix" or offered.get(str(parameters[0]), True)
 
+    @dataclass
     class Fix(Message):
         """Something is to be put right."""
 
-        def __init__(self, what: str) -> None:
-            super().__init__()
-            self.what = what
+        what: str
 
     def compose(self) -> ComposeResult:
         yield Static(id="found-lines", markup=False)

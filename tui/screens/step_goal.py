@@ -1,6 +1,7 @@
 """Set-up, goal: what the model is to learn, or the demo."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from textual import on
@@ -29,12 +30,11 @@ class GoalStep(Step):
         Binding("D", "demo('chat')", _("Chat demo"), id="demo-chat", tooltip=_("A small chat model and 212 conversations")),
     ]
 
+    @dataclass
     class Demo(Message):
         """The demo is wanted."""
 
-        def __init__(self, kind: str) -> None:
-            super().__init__()
-            self.kind = kind
+        kind: str
 
     def __init__(self, draft: Draft) -> None:
         super().__init__(id="step-goal")

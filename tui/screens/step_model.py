@@ -12,6 +12,7 @@ from textual.events import DescendantBlur, Key
 from textual.widgets import Input, OptionList
 from textual.widgets.option_list import Option
 
+from engine.inspection.child import Cancel
 from engine.text import one_line
 from recommender.errors import LoracleError
 from tui import views_setup as views
@@ -197,7 +198,7 @@ class ModelStep(Step):
         self._asked = name
         self.field.hint(_("looking…"))
         try:
-            with engine_side.cancel_handle() as cancel:
+            with Cancel() as cancel:
                 self.known = await in_thread(engine_side.inspect_model, name, cancel)
         except (LoracleError, OSError, RuntimeError) as error:
             self.field.wrong(in_words(getattr(error, "message", str(error))))

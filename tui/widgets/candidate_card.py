@@ -1,5 +1,6 @@
 """One of the three candidates, side by side with the others."""
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from textual import events
@@ -19,12 +20,11 @@ ROOMY_LINES = 11
 class CandidateCard(Static):
     """Redrawn for its width; a click chooses it."""
 
+    @dataclass
     class Chosen(Message):
         """The person pointed at this card."""
 
-        def __init__(self, method: str) -> None:
-            super().__init__()
-            self.method = method
+        method: str
 
     def __init__(self, method: str) -> None:
         super().__init__(id=f"card-{method}", markup=False)

@@ -73,12 +73,11 @@ class LossChart(Widget):
     STYLES = ("chart--train", "chart--b", "chart--c", "chart--d")
     """Of the lines, in turn."""
 
+    @dataclass
     class Pointed(Message):
         """The mouse is over a place of the chart, or has left it."""
 
-        def __init__(self, words: str) -> None:
-            super().__init__()
-            self.words = words
+        words: str
 
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's own name
         super().__init__(id=id)

@@ -1,5 +1,6 @@
 """A one-line field for a path: suggestions while typing, tab completes as a shell does."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 from textual import on
@@ -37,13 +38,12 @@ class PathInput(Input):
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "complete", "Complete", show=False)]
 
+    @dataclass
     class Alternatives(Message):
         """Several paths begin like this."""
 
-        def __init__(self, field: "PathInput", names: list[str]) -> None:
-            super().__init__()
-            self.field = field
-            self.names = names
+        field: "PathInput"
+        names: list[str]
 
         @property
         def control(self) -> "PathInput":

@@ -1,6 +1,7 @@
 """The steps of set-up on one line: what is done, where one is."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 from textual import events
 from textual.content import Content
@@ -13,12 +14,11 @@ from tui.words import sign
 class StepBar(Static):
     """A click goes to a step."""
 
+    @dataclass
     class Pressed(Message):
         """A step was clicked, counted from 0."""
 
-        def __init__(self, index: int) -> None:
-            super().__init__()
-            self.index = index
+        index: int
 
     def __init__(self) -> None:
         super().__init__(id="step-bar", markup=False)
