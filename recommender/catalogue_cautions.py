@@ -32,7 +32,7 @@ CAUTIONS: dict[str, str] = {
     "overlap": "{share:share} of the held-out rows are also in the training data, punctuation aside. They are left out of "
     "training, or the score would be too good.",
     "leak": "Column {column} seems to give the label away: keep it out of the text.",
-    "leak_in_text": "The word {word} in column {column} seems to give the label away: a model would learn it alone.",
+    "leak_in_text": "Words like {word} in column {column} seem to give the label away: a model would learn them alone.",
     "outliers": "{share:share} of the numbers in column {column} lie far from all others. The loss squares errors, so these "
     "few dominate the training: check them, clip them, or learn their logarithm.",
     "rivals": "That {column} is the label is a guess: {others} could be it too (--label-column).",

@@ -88,7 +88,7 @@ SUSPICIOUS = {
     "leak": marked("column {name} gives the label away: a model would learn to read it instead of the text"),
     "leak_in_part": marked("column {name} gives the label away in {share} of the rows: a model would learn to read it instead"),
     "leak_in_text": marked(
-        "the word {word} in column {name} gives the label away in {share} of the rows: a model would learn it alone"
+        "words like {word} in column {name} give the label away in {share} of the rows: a model would learn them alone"
     ),
 }
 TOLD_TOGETHER = {

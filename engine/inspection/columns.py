@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal
 
 from engine.tables.table import Table
@@ -20,6 +21,8 @@ LABEL_NAMES = (
     *_ELSEWHERE.split(),
 )
 MOST_CLASSES = 1_000
+LEAST_OF_A_LABEL = 5
+"""How often each of very many labels must stand on average; keywords that anybody may write down mostly stand once."""
 LOOK_AT = 20_000
 """Rows looked at to tell columns apart."""
 _FLAGS = frozenset({"0", "1", "0.0", "1.0", "true", "false", "True", "False"})
@@ -203,6 +206,8 @@ def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
     many = column.distinct > max(50, 0.5 * column.rows) or column.distinct > MOST_CLASSES
     hardly_twice = column.rows >= 10 and column.distinct > 0.8 * column.rows
     prose = column.spaced > 0.5 and column.mean_characters > 60 and not named
+    if column.distinct > MOST_CLASSES and not prose and column.rows >= LEAST_OF_A_LABEL * column.distinct:
+        raise too_many_classes(table.path, column.name)
     if many or hardly_twice or prose:
         cure = f"name {'another' if named else 'the right'} one with --label-column"
         if column.prose and not named:
@@ -211,6 +216,15 @@ def refuse_free_form(table: Table, column: Column, *, named: bool) -> None:
             f"{table.path}: column {one_line(column.name, 60)} has {column.distinct} distinct values in {column.rows} rows: "
             f"that looks like free text, not labels; {cure}."
         )
+
+
+def too_many_classes(path: str | Path, name: str) -> InputError:
+    """Of a column that does hold labels."""
+    return InputError(
+        f"{path}: column {one_line(name, 60)} has more than {MOST_CLASSES:,} distinct values, and at most {MOST_CLASSES:,} "
+        "classes are learned: join the rare ones into one, name another column with --label-column, or have a decoder write "
+        "them as answers (--column prompt=… --column completion=…)."
+    )
 
 
 def best(columns: list[Column], score: Callable[[Column], float], exclude: str | None = None) -> str | None:

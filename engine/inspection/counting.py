@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from engine.examples.turns import THOUGHT_END
 from engine.inspection import tokens
-from engine.inspection.columns import MOST_CLASSES
+from engine.inspection.columns import LEAST_OF_A_LABEL, MOST_CLASSES, too_many_classes
 from engine.inspection.duplicates import NEAR_ROWS, READ_CHARACTERS, below, drawn, group_of, last_drawn
 from engine.inspection.layouts import GROUP, Shape
 from engine.inspection.record import Record
@@ -23,8 +23,6 @@ from recommender.errors import InputError
 from recommender.facts import CLASSIFYING
 
 Numbers = npt.NDArray[np.int64]
-LEAST_OF_A_LABEL = 5
-"""How often each of very many labels must stand on average; keywords that anybody may write down mostly stand once."""
 _MIX = 0x9E3779B97F4A7C15
 """An odd number that spreads the bits of one hash before another is put over it."""
 
@@ -154,11 +152,8 @@ def count(source: Source, shape: Shape, told: Told = nobody, only: set[int] | No
             )
         )
         _count_marks(counted, rows, batch.numbers, shape)
-        if shape.layout == "text_label" and len(counted.marks) > MOST_CLASSES:
-            raise InputError(
-                f"{source.path}: column {one_line(shape.columns['label'], 60)} has more than {MOST_CLASSES:,} distinct "
-                "values: that looks like free text, not labels; name another one with --label-column."
-            )
+        if shape.layout == "text_label" and len(counted.marks) > MOST_CLASSES:  # beyond the rows that were looked at
+            raise too_many_classes(source.path, shape.columns["label"])
     if len(counted.marks) > MOST_CLASSES and counted.marks.total() < LEAST_OF_A_LABEL * len(counted.marks):
         role = "tags" if shape.layout == "tokens_tags" else "label"
         raise InputError(

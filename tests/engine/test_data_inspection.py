@@ -202,6 +202,11 @@ def test_a_label_column_of_identifiers_even_if_named(tmp_path: Path) -> None:
     assert "name another one" in complaint(path, label_column="id")
 
 
+def test_more_classes_than_are_learned_are_not_called_free_text(tmp_path: Path) -> None:
+    path = put(tmp_path, "a.csv", ["text,label", *[f"the text {i} of a row,part {i % 1001}" for i in range(5005)]])
+    assert "has more than 1,000 distinct values, and at most 1,000 classes are learned" in complaint(path)
+
+
 def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
     message = complaint(put(tmp_path, "a.csv", ["text,label", *reviews(10)]), label_column="sentiment")
     assert "has no column sentiment (--label-column); its columns are text, label" in message

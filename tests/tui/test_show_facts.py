@@ -86,7 +86,7 @@ def test_what_is_odd_about_data_is_said_in_sentences(looked: DataInspection) -> 
                   "7% of the held-out rows differ only a little from a training row",
                   "column id is different in every row", "column day is the same in every row",
                   "column folder gives the label away in 97% of the rows",
-                  "the word good in column text gives the label away in 30% of the rows",
+                  "words like good in column text give the label away in 30% of the rows",
                   "task and columns are a guess"):  # fmt: skip
         assert words in said
     assert "128 tokens 200 20% 67%" in said
