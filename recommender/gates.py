@@ -53,9 +53,7 @@ def is_hopeless(facts: Facts) -> bool:
     return any(gate.reason.code in PHYSICS for gate in gates)
 
 
-def _gate(
-    code: str, known: dict[str, Any], *instead: str, sources: tuple[str, ...] = ("K",), wording: str | None = None
-) -> Gate:
+def _gate(code: str, known: dict[str, Any], *instead: str, sources: tuple[str, ...] = ("K",), wording: str | None = None) -> Gate:
     return Gate(reason(code, known, *sources, wording=wording), instead)
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from engine.inspect import inspect_model
 from engine.inspection.model import inspect_folder
-from recommender.errors import Exit, InputError
-from recommender.facts import ModelFacts
+from recommender.errors import InputError
+from tests.engine.made_models import complaint, facts_of
 
 KINDS = {"u8": (0, "B"), "u32": (4, "I"), "i32": (5, "i"), "f32": (6, "f"), "bool": (7, "B"), "u64": (10, "Q")}
 F32, F16, Q4_K, Q6_K, BF16 = 0, 1, 12, 14, 30
@@ -77,19 +77,6 @@ LLAMA_TENSORS: Tensors = {
     "rope_freqs.weight": (F32, [16]),
     "output.weight": (Q6_K, [256, 100]),
 }
-
-
-def facts_of(path: Path, name: str | None = None) -> ModelFacts:
-    return ModelFacts.model_validate(inspect_folder(str(path), name)["facts"])
-
-
-def complaint(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        inspect_folder(str(path))
-    assert caught.value.exit == Exit.USAGE
-    assert str(path.parent) in caught.value.message
-    assert "\n" not in caught.value.message
-    return caught.value.message
 
 
 @pytest.mark.parametrize("version", [2, 3])

@@ -1,7 +1,6 @@
 """Parameters counted from headers, compared with what transformers builds from the same config."""
 
 import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +10,10 @@ import torch
 import transformers
 from transformers.pytorch_utils import Conv1D
 
-from engine.inspection.model import inspect_folder
 from engine.inspection.quantized import bits_of
 from recommender.facts import ModelFacts
+from tests.engine.made_models import facts_of, weights
 
-SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1, "I64": 8, "I32": 4, "F8_E4M3": 1}
 DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16"}
 USUAL = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 100,
          "max_position_embeddings": 64}  # fmt: skip
@@ -25,24 +23,6 @@ SPARSE = GROUPED | {"num_experts_per_tok": 2}
 BART = {"vocab_size": 100, "d_model": 64, "encoder_layers": 3, "decoder_layers": 1, "encoder_ffn_dim": 96, "decoder_ffn_dim": 96,
         "encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 64}  # fmt: skip
 T5 = {"vocab_size": 100, "d_model": 64, "d_ff": 96, "num_layers": 3, "num_decoder_layers": 2, "num_heads": 4, "d_kv": 16}
-
-
-def write(path: Path, tensors: dict[str, tuple[str, list[int]]]) -> None:
-    """A safetensors file whose weights are a hole in the disk."""
-    header: dict[str, Any] = {}
-    end = 0
-    for name, (dtype, shape) in tensors.items():
-        size = SIZES[dtype] * int(torch.Size(shape).numel())
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    raw = json.dumps(header).encode()
-    with path.open("wb") as file:
-        file.write(struct.pack("<Q", len(raw)) + raw)
-        file.truncate(8 + len(raw) + end)
-
-
-def facts_of(folder: Path) -> ModelFacts:
-    return ModelFacts.model_validate(inspect_folder(str(folder))["facts"])
 
 
 def saved(folder: Path, model: Any) -> ModelFacts:
@@ -173,7 +153,7 @@ SPARSE_SETTINGS = {"num_hidden_layers": 2, "hidden_size": 16, "vocab_size": 50, 
 def published(folder: Path, config: dict[str, Any], tensors: dict[str, tuple[str, list[int]]]) -> ModelFacts:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(SPARSE_SETTINGS | config))
-    write(folder / "model.safetensors", tensors)
+    weights(folder / "model.safetensors", tensors)
     return facts_of(folder)
 
 

@@ -12,11 +12,9 @@ from hypothesis import strategies as st
 
 from engine.inspection.model import inspect_folder, is_another
 from engine.named import local_model
-from recommender.errors import Exit, InputError
-from recommender.facts import ModelFacts
+from recommender.errors import InputError
+from tests.engine.made_models import Shapes, complaint, facts_of, weights
 
-SIZES = {"F32": 4, "F16": 2, "BF16": 2, "U8": 1, "I8": 1, "I64": 8, "I32": 4}
-Shapes = dict[str, tuple[str, list[int]]]
 BERT = {"model_type": "bert", "architectures": ["BertModel"], "num_hidden_layers": 2, "hidden_size": 8, "intermediate_size": 16,
         "num_attention_heads": 2, "vocab_size": 100, "max_position_embeddings": 32}  # fmt: skip
 BERT_WEIGHTS: Shapes = {
@@ -27,37 +25,11 @@ BERT_WEIGHTS: Shapes = {
 }
 
 
-def weights(path: Path, tensors: Shapes) -> None:
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (dtype, shape) in tensors.items():
-        size = SIZES[dtype]
-        for n in shape:
-            size *= n
-        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [end, end + size]}
-        end += size
-    raw = json.dumps(header).encode()
-    path.write_bytes(struct.pack("<Q", len(raw)) + raw + bytes(end))
-
-
 def model(folder: Path, config: dict[str, Any] | None = None, tensors: Shapes | None = None) -> Path:
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(BERT if config is None else config))
     weights(folder / "model.safetensors", BERT_WEIGHTS if tensors is None else tensors)
     return folder
-
-
-def facts_of(folder: Path, name: str | None = None) -> ModelFacts:
-    return ModelFacts.model_validate(inspect_folder(str(folder), name)["facts"])
-
-
-def complaint(folder: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        inspect_folder(str(folder))
-    assert caught.value.exit == Exit.USAGE
-    assert str(folder) in caught.value.message
-    assert "\n" not in caught.value.message
-    return caught.value.message
 
 
 def test_the_demo_model_exactly() -> None:

@@ -38,6 +38,13 @@ def machine() -> Machine:
     return Machine(backend="cpu", cpu_cores=2, ram_total=16 * GB, ram_available=12 * GB, disk_free=100 * GB, nf4=True)
 
 
+@pytest.fixture(autouse=True)
+def _machine_known(monkeypatch: pytest.MonkeyPatch, machine: Machine) -> None:
+    """The machine is neither looked at nor timed."""
+    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> ModelInspection:
     facts = ModelFacts(
@@ -169,14 +176,10 @@ def worker(make_run: Callable[..., FakeWorker]) -> FakeWorker:
 
 
 @pytest.fixture
-def known(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection]
-) -> None:
-    """Machine, model and data as by hand: nothing is looked at."""
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
+def known(monkeypatch: pytest.MonkeyPatch, model: ModelInspection, make_data: Callable[..., DataInspection]) -> None:
+    """Model and data as by hand, too: nothing is looked at."""
     monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data())
-    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
     monkeypatch.setattr("engine.launch.is_room_beside", lambda machine: False)  # for a worker that imports, seconds of work
 
 

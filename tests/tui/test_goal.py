@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from engine.inspect import DataInspection, ModelInspection
-from recommender.facts import Facts, Goal, Machine
+from recommender.facts import Facts, Goal
 from recommender.plan import Plan
 from recommender.questions import Answer, Question
 from tests.tui.driving import screen, wait
@@ -22,16 +22,13 @@ from tui.screens.setup import SetupScreen
 
 @pytest.fixture
 def app(
-    machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path, runs: Path,
+    model: ModelInspection, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, runs: Path
 ) -> LoracleApp:  # fmt: skip
     """A model large enough for adapters to be worth something: several variants speak for them."""
     larger = model.facts.model_copy(update={"parameters": 110_000_000})
     known = ModelInspection(facts=larger, path=model.path, revision=None, fingerprint=model.fingerprint)
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
     monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: known)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(rows_each=2_000))
-    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
     rows = tmp_path / "rows.csv"
     rows.write_text("text,label\nhello,a\nbye,b\n")
     return LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)

@@ -24,11 +24,6 @@ from tui.screens.home import HomeScreen
 from tui.screens.run import RunScreen
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-
-
 def ended(make_run: Any, name: str, accuracy: float = 0.8) -> RunDirectory:
     worker = make_run(name)
     worker.begin()

@@ -21,11 +21,6 @@ def marked(found: Options) -> str:
     return "" if found.highlighted is None else str(found.get_option_at_index(found.highlighted).prompt).strip()
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-
-
 async def opened(pilot: Any, app: LoracleApp, key: str) -> None:
     """A palette, with the cursor where one types."""
     await pilot.press(key)

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from engine.inspect import DataInspection, ModelInspection
-from recommender.facts import Machine
 from tests.tui.driving import showing, wait
 from tests.tui.snapshots import same_picture, settled
 from tui.app import LoracleApp
@@ -21,19 +20,16 @@ SIZES = [(80, 24), (120, 40)]
 
 @pytest.fixture(autouse=True)
 def _fakes(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: Machine, model: ModelInspection,
-    make_data: Callable[..., DataInspection],
-) -> None:  # fmt: skip
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, model: ModelInspection, make_data: Callable[..., DataInspection]
+) -> None:
     odd = {"duplicate_share": 0.06, "conflict_share": 0.02, "format": "csv"}
     monkeypatch.chdir(tmp_path)
     (tmp_path / "rows.csv").write_text("text,label\nhello,a\nbye,b\n")
     monkeypatch.setenv("LORACLE_TRACE", "1")
     monkeypatch.setattr("engine.prediction.candidates.each", _counted)
     monkeypatch.setattr("engine.prediction.candidates.checked", lambda model: model)
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
     monkeypatch.setattr("engine.inspect.inspect_model", lambda name, **options: model)
     monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **options: make_data(**odd))
-    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
 
 
 def _counted(_: dict[str, Any], plans: list[dict[str, Any]], **__: object) -> tuple[dict[str, Any], set[str]]:

@@ -43,9 +43,8 @@ def at_greenwich() -> Iterator[None]:
 
 
 @pytest.fixture
-def recorded(make_run: Any, monkeypatch: pytest.MonkeyPatch, machine: object, at_greenwich: None) -> Callable[..., Any]:
+def recorded(make_run: Any, monkeypatch: pytest.MonkeyPatch, at_greenwich: None) -> Callable[..., Any]:
     """A run of sixty steps that was stopped, or went to its end, at a fixed hour."""
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
     monkeypatch.setattr(RunDirectory, "model", property(lambda run: Path("/runs") / run.path.name / "model"))
     clock = Still()
     monkeypatch.setattr(events, "time", clock)

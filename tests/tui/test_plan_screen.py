@@ -37,11 +37,7 @@ def advice(facts: Facts, model: ModelInspection, make_data: Callable[..., DataIn
 
 
 @pytest.fixture
-def plan_screen(
-    monkeypatch: pytest.MonkeyPatch, machine: Machine, model: ModelInspection, make_data: Callable[..., DataInspection]
-) -> RecommendationScreen:
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
+def plan_screen(model: ModelInspection, make_data: Callable[..., DataInspection]) -> RecommendationScreen:
     return RecommendationScreen(model, make_data(), Draft(model="demo", data="rows.csv"))
 
 
@@ -195,7 +191,6 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
     monkeypatch.delenv("LORACLE_TRIAL")
     monkeypatch.setattr("engine.prediction.trial.ask", answers)
     monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: here)
-    monkeypatch.setattr("engine.inspection.machine.calibrate", dict)
     facts = model.facts.model_copy(update={"path": model.path, "id": "/a/long/way/to/models/of-ours"})
     known = replace(model, facts=facts)
     plan_screen = RecommendationScreen(known, make_data(), Draft(model="demo", data="rows.csv"))

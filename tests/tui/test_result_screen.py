@@ -27,11 +27,6 @@ from tui.screens.run import RunScreen
 from tui.screens.try_it import TryScreen
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
-
-
 @pytest.fixture
 def done(make_run: Any) -> Callable[..., Any]:
     """A finished run with its report and the answers behind it."""

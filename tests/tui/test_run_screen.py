@@ -38,9 +38,8 @@ from tui.widgets.quiet import Quiet
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, machine: object) -> None:
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_module, "SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr("engine.inspect.inspect_machine", lambda runs=None: machine)
 
 
 def log_of(app: LoracleApp) -> str:
