@@ -124,39 +124,8 @@ def test_a_comparison_is_refused_for_what_a_run_is() -> None:
         compared(*situation(), assignments=["learning_rate=0.5"])
 
 
-def piloted(*args: Any, **fields: Any) -> pilot.Planned:
-    given: dict[str, Any] = {"methods": ["full", "lora"], "anyway": False}
-    return pilot.planned(*args, **(given | fields))
-
-
-def test_candidates_of_a_pilot_keep_their_own_schedules_and_share_every_batch() -> None:
-    advice, model, data, facts = situation()
-    found = piloted(advice, model, data, facts)
-    assert found.mode == "slice"
-    assert list(found.plans) == ["full", "lora", "full-raised"]
-    assert found.raised == {"full-raised": "full"}
-    assert found.plans["full-raised"].learning_rate == pytest.approx(3 * found.plans["full"].learning_rate)
-    assert {p.effective_batch for p in found.plans.values()} == {advice.candidate("full").settings.effective_batch}
-    assert len({p.seed for p in found.plans.values()}) == 1
-    for method in ("full", "lora"):
-        assert found.plans[method].epochs == advice.candidate(method).settings.epochs
-    totals = {k: steps_of(p, facts.data) for k, p in found.plans.items()}
-    assert found.stages[0] >= max(100, 0.1 * max(totals.values()))
-    assert found.stages[-1] >= 0.2 * totals["full"]
-
-
-def test_settings_of_a_persons_own_go_with_their_method_and_the_leaders_batch_with_all() -> None:
-    own = {"full": ["learning_rate=3e-5", "effective_batch=64"], "lora": ["rank=4", "effective_batch=8", "warmup_steps=5"]}
-    found = piloted(*situation(), own=own)
-    assert found.plans["full"].learning_rate == 3e-5
-    assert found.plans["full-raised"].learning_rate == pytest.approx(9e-5)
-    assert found.plans["lora"].rank == 4
-    assert found.plans["lora"].warmup_steps == 5
-    assert {p.effective_batch for p in found.plans.values()} == {64}
-
-
 def test_below_2000_rows_candidates_are_cross_validated_and_the_winner_gets_all_rows() -> None:
-    found = piloted(*situation(rows=1500))
+    found = pilot.planned(*situation(rows=1500), methods=["full", "lora"])
     assert found.mode == "folds"
     folds = [p for k, p in found.plans.items() if not k.startswith(pilot.FINAL)]
     assert sorted((p.method, p.data.fold) for p in folds) == [(m, f) for m in ("full", "lora") for f in range(len(folds) // 2)]
@@ -165,23 +134,6 @@ def test_below_2000_rows_candidates_are_cross_validated_and_the_winner_gets_all_
         "final-full": "/data/b.csv",
         "final-lora": "/data/b.csv",
     }
-    assert piloted(*situation(rows=1500), anyway=True).mode == "slice"
-
-
-def test_a_pilot_keeps_to_its_share_of_the_time() -> None:
-    unlimited = piloted(*situation())
-    enough = piloted(*situation(hours=unlimited.hours / 0.15 + 0.01))
-    assert list(enough.plans) == list(unlimited.plans)
-    two = piloted(*situation(hours=0.95 * unlimited.hours / 0.15))
-    assert list(two.plans) == ["full", "lora"]
-    assert "there is no time for it" in two.left_out[-1]
-    with pytest.raises(Refused, match=r"more than 15% of the .* allowed"):
-        piloted(*situation(hours=0.3 * unlimited.hours / 0.15))
-
-
-def test_a_pilot_without_validation_rows_has_nothing_to_judge_by() -> None:
-    with pytest.raises(InputError, match="judges by the validation rows"):
-        piloted(*situation(), assignments=["data.validation_rows=0"])
 
 
 def test_the_spread_over_seeds_is_told_in_words() -> None:

@@ -178,24 +178,6 @@ def test_the_preview_is_safe_to_show(tmp_path: Path) -> None:
     assert looked(str(path))[1]["preview"][0] == ["\\x1b[31mred row 0", "0"]
 
 
-def test_one_column_only(tmp_path: Path) -> None:
-    assert "has one column only (text)" in complaint(put(tmp_path, "a.csv", ["text", "a", "b"]))
-
-
-def test_one_label_only(tmp_path: Path) -> None:
-    path = put(tmp_path, "a.csv", ["text,label", *[f"text {i},good" for i in range(20)]])
-    message = complaint(path)
-    assert path in message
-    assert "every row has the label good" in message
-
-
-def test_a_label_column_of_prose(tmp_path: Path) -> None:
-    rows = [f"the parcel {i} came late and wet,we are sorry to hear about parcel {i} and have sent a new one" for i in range(30)]
-    message = complaint(put(tmp_path, "a.csv", ["parcel,remark", *rows]))
-    assert "looks like free text" in message
-    assert "--label-column" in message
-
-
 def test_a_label_column_of_identifiers_even_if_named(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", ["text,id", *[f"text {i},{i}" for i in range(100)]])
     assert "column id has 100 distinct values in 100 rows" in complaint(path)
@@ -212,21 +194,9 @@ def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
     assert "has no column sentiment (--label-column); its columns are text, label" in message
 
 
-def test_a_header_and_no_rows(tmp_path: Path) -> None:
-    assert "has a header and no rows" in complaint(put(tmp_path, "a.csv", ["text,label"]))
-
-
 def test_rows_without_labels(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", ["text,label", *reviews(10), *[f"text {i}," for i in range(20)]])
     assert "20 of 30 rows have no text or no label" in complaint(path)
-
-
-def test_an_unseen_label_in_the_held_out_file(tmp_path: Path) -> None:
-    train = put(tmp_path, "train.csv", ["text,label", *reviews(20)])
-    held_out = put(tmp_path, "test.csv", ["text,label", "fine,pos", "odd,mixed"])
-    message = complaint(train, eval=held_out)
-    assert message.startswith("test.csv: row 2: ")
-    assert "row 2: labels that training has never seen: mixed (1 row); the known ones are neg, pos" in message
 
 
 def test_a_held_out_file_with_other_columns(tmp_path: Path) -> None:

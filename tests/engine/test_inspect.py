@@ -85,12 +85,6 @@ def test_a_file_where_a_model_folder_belongs(tmp_path: Path) -> None:
     assert f"give the model's folder, {tmp_path}" in complaint(str(tmp_path / "config.json"))
 
 
-def test_a_model_folder_without_config(tmp_path: Path) -> None:
-    message = complaint(str(tmp_path))
-    assert str(tmp_path) in message
-    assert "has no config.json" in message
-
-
 def test_a_model_folder_without_a_tokenizer_is_refused_before_any_run(tmp_path: Path) -> None:
     demo = local_model("demo")
     assert demo is not None
@@ -128,13 +122,6 @@ def test_an_unusable_file_through_the_child(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"cyrillic\.csv.* is not UTF-8") as caught:
         subject.inspect_data(str(tmp_path / "cyrillic.csv"))
     assert caught.value.exit == Exit.USAGE
-
-
-def test_a_missing_file_and_a_folder_through_the_child(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no such file"):
-        subject.inspect_data(str(tmp_path / "none.csv"))
-    with pytest.raises(InputError, match="is a folder"):
-        subject.inspect_data(str(tmp_path))
 
 
 def test_a_relative_path_means_the_callers_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,11 +237,6 @@ def test_the_fingerprint_follows_config_headers_and_weights(tmp_path: Path) -> N
     assert first != inspect_folder(str(model(tmp_path / "d", tensors={**BERT_WEIGHTS, "extra": ("F32", [1])})))["fingerprint"]
 
 
-def test_a_folder_without_config(tmp_path: Path) -> None:
-    weights(tmp_path / "model.safetensors", BERT_WEIGHTS)
-    assert "has no config.json" in complaint(tmp_path)
-
-
 def test_a_folder_above_the_model_names_it(tmp_path: Path) -> None:
     model(tmp_path / "inner")
     assert f"Did you mean {tmp_path / 'inner'}?" in complaint(tmp_path)

@@ -16,6 +16,7 @@ from engine.metrics.kinds import Answers
 from engine.pilot import Planned, _slice_hours, stages_of
 from engine.pilot import planned as pilot_of
 from engine.pilot_course import course, next_task, report, stand
+from engine.planning import steps_of
 from recommender.decide import recommend
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts, Goal, Machine
@@ -98,10 +99,19 @@ def wanted(
 
 
 def test_candidates_are_compared_on_the_same_steps_the_leader_first() -> None:
-    made, *_ = wanted(methods=["lora", "full"], own={"lora": ["effective_batch=8"], "full": ["effective_batch=64"]})
+    own = {"full": ["learning_rate=3e-5", "effective_batch=64"], "lora": ["rank=4", "effective_batch=8", "warmup_steps=5"]}
+    made, advice, facts = wanted(methods=["lora", "full"], own=own)
     assert (made.mode, list(made.plans), made.raised) == ("slice", ["full", "lora", "full-raised"], {"full-raised": "full"})
     assert {p.effective_batch for p in made.plans.values()} == {64}, "as the leader has it"
-    assert made.plans["full-raised"].learning_rate == pytest.approx(3 * made.plans["full"].learning_rate)
+    assert len({p.seed for p in made.plans.values()}) == 1
+    assert {key: p.epochs for key, p in made.plans.items() if key not in made.raised} == {
+        method: advice.candidate(method).settings.epochs for method in ("full", "lora")
+    }, "their own schedules"
+    assert [made.plans[key].learning_rate for key in ("full", "full-raised")] == pytest.approx([3e-5, 9e-5])
+    assert (made.plans["lora"].rank, made.plans["lora"].warmup_steps) == (4, 5)
+    totals = {key: steps_of(p, facts.data) for key, p in made.plans.items()}
+    assert made.stages[0] >= max(100, 0.1 * max(totals.values()))
+    assert made.stages[-1] >= 0.2 * totals["full"]
     assert made.labels["full-raised"].endswith("learning rate x3")
     assert [name.split(":")[0] for name in made.left_out] == ["QLoRA"]
     with pytest.raises(InputError, match="one to three different methods"):

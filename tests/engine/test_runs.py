@@ -171,13 +171,6 @@ def test_stopping_a_living_run_leaves_a_request(start: Start) -> None:
     assert sorted(p.name for p in run.control.iterdir()) == ["stop", "stop-now"]
 
 
-def test_stopping_what_does_not_run_is_an_error(start: Start) -> None:
-    run = start("20260101-imdb-full")
-    ended(run, "stopped")
-    with pytest.raises(InputError, match="is not running"):
-        runs.stop(run)
-
-
 @pytest.mark.parametrize("status", ["stopped", "failed"])
 def test_a_resumed_run_counts_as_starting_and_old_requests_are_gone(start: Start, status: str) -> None:
     run = start("20260101-imdb-full")

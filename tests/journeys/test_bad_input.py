@@ -23,18 +23,10 @@ def files(tmp_path: Path, tiny: Path) -> Path:
     (tmp_path / "empty.csv").write_bytes(b"")
     (tmp_path / "header.csv").write_text("text,label\n")
     (tmp_path / "one-column.csv").write_text("text\n" + "\n".join(f"words {i}" for i in range(40)))
-    (tmp_path / "one-label.csv").write_text("text,label\n" + "\n".join(f"words {i},same" for i in range(40)))
     free = (f"{i} words of a long free answer number {i}" for i in range(40))
     (tmp_path / "free.csv").write_text("text,label\n" + "\n".join(f"question {i},{answer}" for i, answer in enumerate(free)))
-    (tmp_path / "wrong.csv").write_bytes(b"text,label\n" + b"\x00\xff\xfe\x81\x8d,a\n" * 20)
     (tmp_path / "good.csv").write_text("\n".join(["text,label", *ROWS]))
-    (tmp_path / "unseen.csv").write_text("\n".join(["text,label", "what is this,a", "something new,never"]))
-    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "hi"}]
-    turns = [[*talk, *talk]] * 60 + [[talk[0], talk[0], talk[1]]]
-    (tmp_path / "order.jsonl").write_text("".join(json.dumps({"messages": [*t]}) + "\n" for t in turns))
-    (tmp_path / "wide.csv").write_text(",".join(f"c{i}" for i in range(10_000)) + "\n" + ",".join(["x"] * 10_000) + "\n")
     (tmp_path / "folder").mkdir()
-    (tmp_path / "no-config").mkdir()
     (tmp_path / "no-weights").mkdir()
     (tmp_path / "no-weights" / "config.json").write_text(json.dumps({"model_type": "bert"}))
     (tmp_path / "torn.yaml").write_text("method: full\n  learning_rate: [")
@@ -50,18 +42,12 @@ def files(tmp_path: Path, tiny: Path) -> Path:
         ("--auto --model tiny --data empty.csv", "empty.csv is empty"),
         ("--auto --model tiny --data header.csv", "a header and no rows"),
         ("--auto --model tiny --data one-column.csv", "one column only"),
-        ("--auto --model tiny --data one-label.csv --json", "every row has the label same"),
         ("--auto --model tiny --data free.csv --label-column label --text-column text", "looks like free text"),
-        ("--auto --model tiny --data wrong.csv", "is not"),
-        ("--auto --model tiny --data order.jsonl", "order.jsonl: row 61: column messages holds two messages of the user"),
-        ("--auto --model tiny --data wide.csv", "wide.csv: has 10,000 columns"),
         ("--auto --model tiny --data folder", "folder is a folder"),
-        ("--auto --model tiny --data good.csv --eval unseen.csv", "never"),
-        ("--auto --model tiny --data good.csv --label-column lable", "lable"),
         ("--auto --model tiny --data good.csv --label-column text --text-column text", "cannot be text and label at once"),
-        ("--auto --model ./no-config --data good.csv", "has no config.json"),
         ("--auto --model ./no-weights --data good.csv", "model.safetensors is missing"),
-        ("--auto --model ./nothing-here --data good.csv", "no such model folder"),
+        ("inspect model ./nothing-here", "no such model folder"),
+        ("inspect data good.csv --label-column lable", "has no column lable"),
         ("--auto --model nobody/nothing-2026 --data good.csv", "not in the local cache"),
         ("--auto --model tiny --data good.csv --seed -1", "--seed"),
         ("--auto --model tiny --data good.csv --anyway --set lerning_rate=1", "learning_rate"),

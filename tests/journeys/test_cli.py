@@ -74,15 +74,6 @@ def test_a_group_that_would_be_wasted_is_refused_before_anything_is_tried_or_cou
     assert "--anyway runs it regardless" in plain(done.stderr)
 
 
-@pytest.mark.parametrize("dry", [True, False])
-def test_too_few_rows_are_refused_with_what_to_do_instead(loracle_here: Command, tmp_path: Path, dry: bool) -> None:
-    done = loracle_here("--auto", *SITUATION, "--train-rows", "60", *(["--dry-run"] if dry else []))
-    assert done.returncode == 3
-    assert "--anyway runs it regardless" in plain(done.stderr)
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "runs").exists()
-
-
 def test_a_plan_file_is_never_overwritten_unasked(loracle_here: Command, tmp_path: Path, tiny: Path) -> None:
     few, name = ("--model", tiny, "--data", TRAIN, "--eval", HELD_OUT), "my \x1b[31mplan.yaml"
     made = loracle_here("plan", *few, "--method", "lora", "-o", name)

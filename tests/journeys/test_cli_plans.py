@@ -227,10 +227,7 @@ def test_a_folder_is_never_taken_for_the_plan_file(loracle: Command, tiny: Path,
 @pytest.mark.parametrize(
     ("assignment", "told"),
     [
-        ("nonsense=1", "--set nonsense: no such field of a plan"),
         ("token_budgte=1", "Did you mean token_budget?"),
-        ("epochs", "NAME=VALUE"),
-        ("rank=many", "rank must be a whole number"),
         ("label_smoothing=1", "label_smoothing must be less than 1"),
     ],
 )
@@ -296,6 +293,7 @@ def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tin
     (line,) = done.stdout.splitlines()
     assert json.loads(line)["verdict"] == "not_yet"
     assert "--anyway runs it regardless" in plain(done.stderr)
+    assert loracle("--auto", *situation, "--dry-run").returncode == 3
     own = ("--set", "epochs=3", "--set", "warmup_steps=500", "--set", "weight_decay=0.1")
     tried = loracle("--auto", *situation, "--dry-run", "--anyway", *own)
     assert tried.returncode == 0
@@ -314,14 +312,3 @@ def test_one_label_is_refused_whoever_insists(loracle: Command, tiny: Path, tmp_
     rows = write_rows(tmp_path / "one.csv", 80, labels=1)
     done = loracle("--auto", "--model", tiny, "--data", rows, "--label-column", "label", "--anyway")
     assert "every row has the label account" in refused(done)
-
-
-def test_a_hub_that_cannot_be_reached_is_said_so(rows: Path, tmp_path: Path) -> None:
-    away = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "empty")}
-    done = subprocess.run(
-        [*COMMAND, "--auto", "--model", "nobody/nothing", "--data", str(rows)],
-        capture_output=True, text=True, cwd=tmp_path, env=os.environ | away, check=False,
-    )  # fmt: skip
-    said = refused(done)
-    assert "hub id nobody/nothing is not in the local cache" in said
-    assert "cannot be reached" in said

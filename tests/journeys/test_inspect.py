@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from tests.conftest import Command, plain
 
@@ -90,22 +89,6 @@ def test_without_a_model_tokens_are_not_called_measured(loracle_here: Command) -
     said = plain(loracle_here("inspect", "data", TRAIN).stdout)
     assert "tokens" in said.lower()
     assert "(measured)" not in said
-
-
-@pytest.mark.parametrize(
-    ("typed", "told"),
-    [
-        (["model", "./nowhere"], "there is no such model folder"),
-        (["data", "nothing.csv"], "nothing.csv"),
-        (["data", str(TRAIN), "--text-column", "nonsense"], "nonsense"),
-    ],
-)
-def test_what_cannot_be_inspected_is_said_in_one_sentence(loracle_here: Command, typed: list[str], told: str) -> None:
-    done = loracle_here("inspect", *typed)
-    assert done.returncode == 2
-    assert told in done.stderr
-    assert "Traceback" not in done.stderr
-    assert not done.stdout
 
 
 def reads_rows(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
 from recommender import kernels
 from recommender.decide import recommend
@@ -132,11 +131,6 @@ def test_ligers_kernels_compute_where_they_can(machine: dict[str, Any], model: d
 
 def test_the_allocator_is_told_with_who_measured_it() -> None:
     assert "1.02 times as fast, in a tenth less memory, where Loracle's authors measured it" in why(facts(), "allocator")
-
-
-def test_compiling_and_ligers_kernels_exclude_each_other() -> None:
-    with pytest.raises(ValidationError, match="compile and kernels: liger exclude each other"):
-        plan(compile=True, kernels="liger")
 
 
 def test_settings_of_ones_own_are_told_as_such() -> None:

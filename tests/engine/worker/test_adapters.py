@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from pydantic import ValidationError
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from engine.events import read_events
@@ -122,18 +121,3 @@ def test_a_resumed_run_with_extras_is_the_same(tiny: Path, run_here: Here, begin
     run_here(plan, again=parted)
     assert [e["resumed_from"] for e in read_events(parted.events) if e["kind"] == "run"] == [None, 3]
     assert sha256_of(parted.model / "adapter_model.safetensors") == sha256_of(whole.model / "adapter_model.safetensors")
-
-
-@pytest.mark.parametrize(
-    ("method", "fields", "words"),
-    [
-        ("full", {"dora": True}, "dora belongs to methods lora and qlora"),
-        ("qlora", {"pissa": True, "dropout": 0.0}, "not in 4 bit"),
-        ("lora", {"pissa": True, "dora": True, "dropout": 0.0}, "exclude each other"),
-        ("lora", {"pissa": True}, "dropout: 0"),
-        ("lora", {"lora_plus_ratio": 0.5}, "greater than 1"),
-    ],
-)
-def test_what_does_not_go_together_is_said(tiny: Path, method: str, fields: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValidationError, match=words):
-        make_plan(tiny, method, **fields)

@@ -291,11 +291,6 @@ def test_a_full_disk_ends_the_training_with_a_sentence_and_sound_checkpoints(
     assert [checkpoints.damage(c) for c in checkpoints.listed(run.checkpoints)] == [None]
 
 
-def test_changed_rows_are_noticed(tiny: Path, run_here: Here) -> None:
-    with pytest.raises(InputError, match="has changed since the plan was made"):
-        run_here(make_plan(tiny, data={"train_fingerprint": "0" * 64}))
-
-
 def test_a_changed_model_is_noticed(tiny: Path, run_here: Here) -> None:
     plan = make_plan(tiny)
     with pytest.raises(InputError, match="the model has changed since the plan was made"):

@@ -5,13 +5,11 @@ from typing import Any
 
 import pytest
 import torch
-from pydantic import ValidationError
 from safetensors import safe_open
 
 from engine.files import sha256_of
 from engine.loading import split
 from engine.worker import export
-from engine.worker.arguments import check_supported
 from engine.worker.modeling import build, load_tokenizer
 from engine.worker.tasks.registry import task_of
 from tests.conftest import make_plan
@@ -93,18 +91,3 @@ def test_gradients_and_moments_are_held_alike(tiny: Path, way: str) -> None:
     for p in model.parameters():
         if p.requires_grad and p.grad is not None:
             assert {p.grad.dtype, optimizer.state[p]["exp_avg"].dtype} == {p.dtype}
-
-
-@pytest.mark.parametrize(
-    ("method", "fields"),
-    [("full", {"precision": "bf16-mixed"}), ("lora", {"precision": "fp32"}), ("lora", {"precision": "fp16-mixed"})],
-)
-def test_narrow_adapters_want_a_narrow_base(tiny: Path, method: str, fields: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError, match="adapter_dtype bf16 belongs to methods lora and qlora with precision bf16-mixed"):
-        make_plan(tiny, method, adapter_dtype="bf16", **fields)
-
-
-def test_pure_bf16_is_not_for_adapters(tiny: Path) -> None:
-    check_supported(make_plan(tiny, "full", precision="bf16"))
-    with pytest.raises(ValidationError, match="use bf16-mixed"):
-        make_plan(tiny, "lora", precision="bf16")
