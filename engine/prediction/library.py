@@ -18,7 +18,7 @@ HEADS = {
 """By head, the tables that name the models with it."""
 _RECURRENT = re.compile(r"selective_scan|selective_state_update|rwkv_linear_attention|gated_delta_rule|mlstm|rg_lru")
 """Names of kernels that go through a text place by place; without the kernels' packages the same is a loop over the places."""
-_POSITIONS = re.compile(r"Embedding\(\s*(?:self\.)?config\.max_position_embeddings")
+_POSITIONS = re.compile(r"Embedding\(\s*(?:self\.)?config\.(?:max_position_embeddings|n_positions)")
 _SHIFTED = re.compile(r"padding_idx \+ 1|create_position_ids_from_input")
 _FP32_BIAS = re.compile(r"self\.[qkv]_bias = nn\.Parameter\([^\n]*dtype=torch\.float\)")
 _MODULE = re.compile(r"self\.(\w+)\s*(?::[^=\n]+)?=[^=]")
@@ -60,9 +60,7 @@ def has_head(kinds: list[str], head: str) -> bool:
 
 def configured_as(kind: str, names: tuple[str, ...]) -> list[str]:
     """Which of the names for a number configurations of that type know; the first where none is found."""
-    special = re.search(rf'"{re.escape(kind)}",? ?:? ?"(\w+)"', _special())
-    name = special[1] if special else kind.replace("-", "_")
-    whole = _text(name, f"configuration_{name}.py")
+    whole = _of(kind, "configuration")
     return [n for n in names if re.search(rf"\b{n}\b", whole)] or list(names[:1])
 
 
@@ -81,17 +79,17 @@ def writes_from_texts(config: dict[str, Any]) -> bool:
 @cache
 def _modeling(kind: str) -> str:
     """The file of the models of a type, and those that it takes parts from."""
-    special = re.search(rf'"{re.escape(kind)}",? ?:? ?"(\w+)"', _special())
-    name = special[1] if special else kind.replace("-", "_")
-    whole = _text(name, f"modeling_{name}.py")
+    whole = _of(kind, "modeling")
     return whole + "".join(_text(other, f"modeling_{other}.py") for other in sorted(set(_FROM_ANOTHER.findall(whole))))
 
 
 @cache
-def _special() -> str:
-    """The table of types whose folder has another name."""
-    found = re.search(r"SPECIAL_MODEL_TYPE_TO_MODULE_NAME = .*?\n\)", _text("auto", "auto_mappings.py"), re.DOTALL)
-    return found[0] if found else ""
+def _of(kind: str, part: str) -> str:
+    """The file that says a `part` of the models of a type (`modeling`, `configuration`); some types' folder has another name."""
+    table = re.search(r"SPECIAL_MODEL_TYPE_TO_MODULE_NAME = .*?\n\)", _text("auto", "auto_mappings.py"), re.DOTALL)
+    special = re.search(rf'"{re.escape(kind)}",? ?:? ?"(\w+)"', table[0]) if table else None
+    name = special[1] if special else kind.replace("-", "_")
+    return _text(name, f"{part}_{name}.py")
 
 
 def recurs(kind: str) -> bool:
@@ -149,7 +147,7 @@ def positions(kind: str, config: dict[str, Any]) -> int | None:
     """Tokens that such a model has positions for; `None` where it counts distances instead, or where it is not known."""
     found = (config[n] for n in ("max_position_embeddings", "n_positions") if isinstance(config.get(n), int))
     most: int | None = next(found, None)
-    whole = _text(kind.replace("-", "_"), f"modeling_{kind.replace('-', '_')}.py")
+    whole = _of(kind, "modeling")
     if most is None or config.get("position_biased_input") is False or not _POSITIONS.search(whole):
         return None
     padding = config.get("pad_token_id", 1)
@@ -164,6 +162,5 @@ def has_layers(kind: Any) -> bool:
 
 def rope_kinds(kind: str) -> str:
     """Text in which every kind of rotation that such models know stands in quotes; empty where it is not known."""
-    name = kind.replace("-", "_")
     usual = text_in(_folder().parent / "modeling_rope_utils.py")
-    return usual and usual + _text(name, f"configuration_{name}.py") + _text(name, f"modeling_{name}.py")
+    return usual and usual + _of(kind, "configuration") + _of(kind, "modeling")

@@ -55,6 +55,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({"model_type": "albert"}, {"head": "masked_lm", "gradient_checkpointing": "layer"}, "contradiction", "albert have none"),
         ({"model_type": "t5"}, {"head": "masked_lm"}, "no_head", "type t5 have no masked_lm head"),
         ({"model_type": "gpt2", "n_positions": 16}, {}, "contradiction", "positions for 16 tokens"),
+        ({"model_type": "openai-gpt", "n_positions": 16}, {}, "contradiction", "positions for 16 tokens"),
         ({}, {"target_modules": ["query", "value"]}, "contradiction", "named query or value; their maps are gate_proj"),
         ({}, {"target_modules": "(["}, "contradiction", "target_modules: '([' is no pattern (unterminated"),
         ({"rope_scaling": {"type": "spiral"}}, {}, "unusable", "the kind 'spiral', which transformers does not know"),
