@@ -159,38 +159,14 @@ def inspect_data(
     if is_hub_data(data):
         found = ask("dataset", {"id": data}, about=data, timeout=DOWNLOAD_SECONDS, progress=progress, cancel=cancel)
         splits = found["splits"]
-    request = {
-        "train": data,
-        "eval": eval,
-        "splits": splits,
-        "text_column": text_column,
-        "label_column": label_column,
-        "columns": dict(columns or {}),
-        "task": task,
-        "train_rows": train_rows,
-        "eval_rows": eval_rows,
-        "split_seed": split_seed,
-        "drop_conflicts": drop_conflicts,
-        "model": model_path,
-    }
+    named = {"text": text_column, "label": label_column}
+    roles = {role: column for role, column in named.items() if column} | dict(columns or {})
+    sample = {"train_rows": train_rows, "eval_rows": eval_rows, "split_seed": split_seed, "drop_conflicts": drop_conflicts}
+    request = {"train": data, "eval": eval, "splits": splits, "columns": roles, "task": task, "model": model_path} | sample
     memory = _memory_for_data()
     answer = ask("data", request, about=data, timeout=DATA_SECONDS, memory=memory, progress=progress, cancel=cancel)
-    return DataInspection(
-        facts=DataFacts.model_validate(answer["facts"]),
-        preview=tuple((text, label) for text, label in answer["preview"]),
-        columns=tuple(answer["columns"]),
-        confidence=answer["confidence"],
-        path=answer["path"],
-        eval_path=answer["eval_path"],
-        fingerprint=answer["fingerprint"],
-        eval_fingerprint=answer["eval_fingerprint"],
-        splits=answer["splits"],
-        label_separator=answer["label_separator"],
-        drop_conflicts=drop_conflicts,
-        train_rows=train_rows,
-        eval_rows=eval_rows,
-        split_seed=split_seed,
-    )
+    facts, preview = DataFacts.model_validate(answer["facts"]), tuple((text, label) for text, label in answer["preview"])
+    return DataInspection(**answer | sample | {"facts": facts, "preview": preview, "columns": tuple(answer["columns"])})
 
 
 def learned_rows(data: DataInspection, model_path: str, count: int) -> dict[str, Any]:

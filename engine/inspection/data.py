@@ -43,8 +43,8 @@ Progress = Callable[[int, int, str], None]
 def inspect_data(request: dict[str, Any], progress: Progress = lambda done, total, unit: None) -> dict[str, Any]:
     """Facts and a preview of a file of rows and its held-out file.
 
-    `request`: train, eval, splits (files by split, of a hub data set), task, columns (by role), text_column, label_column,
-    train_rows, eval_rows, split_seed, drop_conflicts, model (folder with a tokenizer).
+    `request`: train, eval, splits (files by split, of a hub data set), task, columns (by role), train_rows, eval_rows,
+    split_seed, drop_conflicts, model (folder with a tokenizer).
 
     Raises:
         InputError: anything that would make a run fail or be wasted.
@@ -82,7 +82,7 @@ def _states(given: Splits) -> list[tuple[int, int]]:
 
 
 def _what_decides(request: dict[str, Any], given: Splits, prints: list[str]) -> dict[str, Any]:
-    names = ("task", "columns", "text_column", "label_column", "train_rows", "eval_rows", "split_seed", "drop_conflicts")
+    names = ("task", "columns", "train_rows", "eval_rows", "split_seed", "drop_conflicts")
     suffixes = [Path(name).suffixes[-2:] for name in (given.train, *given.eval)]
     tokenizer = tokens.tokenizer_fingerprint(request.get("model"))
     options = {n: request.get(n) for n in names}
@@ -96,7 +96,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
     head = first_rows(source, LOOK_AT, size=HEAD_BYTES)
     if not head.rows:
         raise InputError(f"{given.train} has a header and no rows.")
-    named = {r: request[f"{r}_column"] for r in ("text", "label") if request.get(f"{r}_column")} | (request.get("columns") or {})
+    named = request.get("columns") or {}
     counter = tokens.Counter(request.get("model"))
     seed = int(request.get("split_seed") or 0)
 

@@ -79,7 +79,7 @@ def test_columns_are_told_apart_by_names_and_contents(tmp_path: Path) -> None:
 def test_named_columns_are_taken(tmp_path: Path) -> None:
     rows = [f"title {i},a long enough text number {i},{i % 2},{i % 3}" for i in range(30)]
     path = put(tmp_path, "a.csv", ["title,text,label,topic", *rows])
-    facts, answer = looked(path, text_column="title", label_column="topic")
+    facts, answer = looked(path, columns={"text": "title", "label": "topic"})
     assert (facts.text_column, facts.label_column, facts.classes) == ("title", "topic", 3)
     assert answer["confidence"] > 0.9
 
@@ -181,7 +181,7 @@ def test_the_preview_is_safe_to_show(tmp_path: Path) -> None:
 def test_a_label_column_of_identifiers_even_if_named(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", ["text,id", *[f"text {i},{i}" for i in range(100)]])
     assert "column id has 100 distinct values in 100 rows" in complaint(path)
-    assert "name another one" in complaint(path, label_column="id")
+    assert "name another one" in complaint(path, columns={"label": "id"})
 
 
 def test_more_classes_than_are_learned_are_not_called_free_text(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_more_classes_than_are_learned_are_not_called_free_text(tmp_path: Path) 
 
 
 def test_a_column_that_does_not_exist(tmp_path: Path) -> None:
-    message = complaint(put(tmp_path, "a.csv", ["text,label", *reviews(10)]), label_column="sentiment")
+    message = complaint(put(tmp_path, "a.csv", ["text,label", *reviews(10)]), columns={"label": "sentiment"})
     assert "has no column sentiment (--label-column); its columns are text, label" in message
 
 

@@ -50,9 +50,9 @@ def test_labelled_rows_that_stand_last_are_classes_to_tell(tmp_path: Path, kind:
 
 def test_a_named_column_may_begin_late(tmp_path: Path) -> None:
     train = put(tmp_path, "jsonl", UNLABELLED + LABELLED)
-    assert inspect_data({"train": train, "label_column": "label"})["facts"]["rows"] == 30
+    assert inspect_data({"train": train, "columns": {"label": "label"}})["facts"]["rows"] == 30
     with pytest.raises(InputError, match=r"has no column mood"):
-        inspect_data({"train": train, "label_column": "mood"})
+        inspect_data({"train": train, "columns": {"label": "mood"}})
 
 
 def test_rows_sorted_by_a_label_without_a_usual_name(tmp_path: Path) -> None:

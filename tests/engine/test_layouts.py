@@ -286,7 +286,7 @@ def test_a_list_of_one_label_in_every_row_is_one_of_several_classes(tmp_path: Pa
 def test_answers_out_of_a_list_are_labels_and_not_read_beside_their_question(tmp_path: Path) -> None:
     make: Make = lambda i, r: [prose(r), f"We send this to {'abc'[i % 3]}."]  # noqa: E731
     path = write(tmp_path, "faq.csv", make, ["Question", "Answer"])
-    for options in ({}, {"label_column": "Answer"}):
+    for options in ({}, {"columns": {"label": "Answer"}}):
         assert looked(path, **options).columns == {"text": "Question", "label": "Answer"}
     beside: Make = lambda i, r: [i + 1, "web", *make(i, r)]  # noqa: E731
     path = write(tmp_path, "numbered.csv", beside, ["No.", "Source", "Question", "Answer"])
@@ -307,7 +307,7 @@ def test_what_could_be_the_label_as_well_is_named_unless_the_label_was(tmp_path:
     path = write(tmp_path, "tickets.csv", make, header)
     told = [(s.column, s.why) for s in looked(path).suspicious_columns if s.why == "rival"]
     assert told == [("group", "rival"), ("via", "rival")]
-    assert not any(s.why == "rival" for s in looked(path, label_column="group").suspicious_columns)
+    assert not any(s.why == "rival" for s in looked(path, columns={"label": "group"}).suspicious_columns)
     make = lambda i, r: [prose(r), "abc"[i % 3], f"{r.uniform(0, 9):.2f}"]  # noqa: E731
     hours = looked(write(tmp_path, "hours.csv", make, ["body", "Priorität", "Dauer (h)"]))
     assert (hours.label_column, hours.suspicious_columns[0].column) == ("Dauer (h)", "Priorität")
@@ -335,7 +335,7 @@ def test_the_subject_of_a_message_is_named_and_read_with_it(tmp_path: Path) -> N
     path = write(tmp_path, "tickets.csv", make, header)
     facts = looked(path)
     assert (facts.text_column, [s.column for s in facts.suspicious_columns if s.why == "text"]) == ("body", ["ticket.subject"])
-    both = looked(path, text_column="ticket.subject+body")
+    both = looked(path, columns={"text": "ticket.subject+body"})
     assert both.columns == {"text": "ticket.subject+body", "label": "category"}
     assert not any(s.why in ("text", "id") for s in both.suspicious_columns)
     assert (both.tokens_total or 0) > (facts.tokens_total or 0)

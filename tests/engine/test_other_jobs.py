@@ -153,7 +153,7 @@ def test_rows_for_another_job_are_told_what_they_are(tmp_path: Path, name: str) 
 
 def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "passengers.jsonl", OTHER_JOBS["passengers"][0])
-    assert looked(path, text_column="name", label_column="survived").task == "classification"
+    assert looked(path, columns={"text": "name", "label": "survived"}).task == "classification"
     dish: Make = lambda i, r: [prose(r, 3), "thai" if i % 2 else "greek", i % 50, i % 9, i % 7]  # noqa: E731
     dishes = looked(write(tmp_path, "dishes.csv", dish, ["name", "cuisine", "minutes", "steps", "servings"]))
     assert dishes.columns == {"text": "name", "label": "cuisine"}
@@ -165,7 +165,7 @@ def test_a_table_of_measurements_is_read_where_its_text_is_named(tmp_path: Path)
 
 def test_amounts_with_a_decimal_comma_are_no_labels_whatever_they_are_called(tmp_path: Path) -> None:
     path = write(tmp_path, "preise.csv", lambda i, r: [prose(r), f"{i % 9},{i % 90 + 10}"], ["Beschreibung", "Preis"])
-    for options in ({}, {"label_column": "Preis"}):
+    for options in ({}, {"columns": {"label": "Preis"}}):
         with pytest.raises(InputError, match=r"column Preis holds numbers with a comma or a sign \(0,10\); write"):
             looked(path, **options)
 
