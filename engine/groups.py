@@ -177,15 +177,9 @@ def find(name: str | Path, where: Path | None = None) -> Group | None:
         return None
     if is_group(Path(name)):
         return Group(Path(name).resolve())
-    known = runs.folders(where)
-    if str(name) == "last":
-        found = known[:1]
-    else:
-        exact = [p for p in known if p.name == str(name)]
-        begin = [p for p in known if p.name.startswith(str(name))]
-        part = [p for p in known if str(name) in p.name]
-        found = exact or begin or part
-    return Group(found[0]) if len(found) == 1 and is_group(found[0]) else None
+    known = list(map(RunDirectory, runs.folders(where)))
+    found = known[:1] if str(name) == "last" else runs.meant(str(name), known, where)
+    return Group(found[0].path) if len(found) == 1 and is_group(found[0].path) else None
 
 
 def drive(group: Group, following: Next, watch: Watch, report: Report | None = None) -> tuple[bool, frozenset[str]]:

@@ -75,20 +75,22 @@ def attach(name: str | Path, runs: Path | None = None) -> RunDirectory:
         if not known:
             raise InputError(f"There is no run yet in {runs_root(runs)}.")
         return known[0]
-    exact = [r for r in known if r.name == str(name)]
-    here = runs_root(runs).resolve()
-    # Of a copied project's runs those in the folder at hand are meant.
-    exact = [r for r in exact if r.path.is_relative_to(here)] or exact
-    found = exact or [r for r in known if r.name.startswith(str(name))]
-    if not found:
-        found = [r for r in known if str(name) in r.name]
+    found = meant(str(name), known, runs)
     if not found:
         raise InputError(f"No run is called {name}. `loracle runs` lists them.")
-    if len(exact) > 1:
-        raise InputError(f"{name} may be any of {', '.join(str(r.path) for r in exact[:5])}: give its path.")
+    if len(found) > 1 and found[0].name == str(name):
+        raise InputError(f"{name} may be any of {', '.join(str(r.path) for r in found[:5])}: give its path.")
     if len(found) > 1:
         raise InputError(f"{name} may be any of {', '.join(r.name for r in found[:5])}: give more of the name.")
     return found[0]
+
+
+def meant(name: str, known: list[RunDirectory], runs: Path | None = None) -> list[RunDirectory]:
+    """Those called so, of a copied project's the ones in the folder at hand; else what begins so, else what holds it."""
+    here = runs_root(runs).resolve()
+    exact = [r for r in known if r.name == name]
+    begin = [r for r in known if r.name.startswith(name)]
+    return [r for r in exact if r.path.is_relative_to(here)] or exact or begin or [r for r in known if name in r.name]
 
 
 def resume(run: RunDirectory, *, stop_at: int | None = None) -> RunDirectory:

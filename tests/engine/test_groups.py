@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -107,6 +108,14 @@ def test_a_group_started_elsewhere_is_found_by_the_index(make: Make, monkeypatch
     assert groups.find("last") == group
     assert groups.find(group.name) == group
     assert groups.find("last", tmp_path / "here") is None
+
+
+def test_of_a_copied_projects_groups_the_one_in_the_folder_at_hand_is_meant(make: Make, tmp_path: Path) -> None:
+    group = make()
+    original = tmp_path / "original" / group.name
+    shutil.copytree(group.path, original)
+    runs.remember(original)
+    assert groups.find(group.name) == group
 
 
 def test_a_failed_run_does_not_keep_the_others_from_theirs(make: Make) -> None:
