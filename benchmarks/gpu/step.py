@@ -9,7 +9,7 @@ import torch
 from engine.events import EventWriter
 from engine.worker.accelerator import take_hold
 from engine.worker.arguments import training_arguments
-from engine.worker.batches import LogicalBatch
+from engine.worker.batches import collate
 from engine.worker.budget import TokenBudget
 from engine.worker.tasks.base import Encoded, Task
 from engine.worker.trainer import LogicalBatchTrainer
@@ -63,7 +63,7 @@ class EngineStep:
 
     def step(self, which: list[int]) -> float:
         """One optimizer step on the rows at those indices; its loss."""
-        batch = LogicalBatch([self.rows.input_ids[i] for i in which], [self.rows.targets[i] for i in which])
+        batch = collate([self.rows[i] for i in which])
         loss = self.trainer.training_step(self.model, batch)
         self.trainer._clip_grad_norm(self.model)
         self.trainer.optimizer.step()

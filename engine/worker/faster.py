@@ -8,7 +8,7 @@ import torch
 
 from engine.text import one_line
 from engine.worker import compiled, products
-from engine.worker.batches import LogicalBatch
+from engine.worker.batches import LogicalBatch, collate
 from engine.worker.budget import has_lost_the_gpu, is_out_of_memory
 from engine.worker.compiled import Compiled
 from engine.worker.liger import Liger
@@ -138,7 +138,7 @@ def some_of(rows: Encoded, most: int) -> LogicalBatch:
         if tokens > most or len(taken) == MOST_ROWS:
             break
         taken.append(i)
-    return LogicalBatch([rows.input_ids[i] for i in taken], [rows.targets[i] for i in taken])
+    return collate([rows[i] for i in taken])
 
 
 def _said(model: Any, batch: LogicalBatch, step: Step) -> tuple[float, torch.Tensor]:

@@ -13,7 +13,7 @@ import torch
 from engine.findings import DAMAGED_FOR_A_WORD
 from engine.inspection.nvidia import under_windows
 from engine.rundir import RunDirectory
-from engine.worker.batches import LogicalBatch
+from engine.worker.batches import collate
 from engine.worker.budget import LONE_TRIES, give_back, out_of_memory, what_helps
 from engine.worker.memory import Peak, memory_available
 from engine.worker.modeling import Built
@@ -132,7 +132,7 @@ class Preflight:
         failure: BaseException | None = None
         loss = torch.zeros(())
         try:
-            loss = trainer.rehearse(_batch(rows, piece))
+            loss = trainer.rehearse(collate([rows[i] for i in piece]))
         except Exception as error:
             failure = out_of_memory(error)
         if failure is None:
@@ -151,7 +151,7 @@ class Preflight:
             Refused: it is.
         """
         shortest = min(range(len(lengths)), key=lambda i: lengths[i])
-        wrong = trainer.overflowing(_batch(rows, [shortest, *piece]))
+        wrong = trainer.overflowing(collate([rows[i] for i in (shortest, *piece)]))
         if wrong:
             wider = self.reader.task.plan.precision != "fp32"
             raise Refused(
@@ -263,10 +263,6 @@ def heaviest(pieces: Sequence[Sequence[int]], lengths: Sequence[int], held: Call
     """The micro-batch that holds the most tokens; of equals the one with the longest row."""
     worst: Sequence[int] = max(pieces, key=lambda piece: (held([lengths[i] for i in piece]), lengths[piece[0]]))
     return list(worst)
-
-
-def _batch(rows: Encoded, indices: Sequence[int]) -> LogicalBatch:
-    return LogicalBatch([rows.input_ids[i] for i in indices], [rows.targets[i] for i in indices])
 
 
 def _distinct(first: list[int], second: list[int]) -> list[list[int]]:

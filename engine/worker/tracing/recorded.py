@@ -104,14 +104,9 @@ class Recorded:
             self.event_positions.append(position)
         return numbers
 
-    def live(self, *, granule: int = 1, chosen: Numbers | None = None) -> Numbers:
-        """Bytes alive during each operation, with sizes rounded up to `granule`; of the storages `chosen` only, by a mask.
-
-        Kernels' temporaries are not in it.
-        """
+    def live(self, *, granule: int = 1) -> Numbers:
+        """Bytes alive during each operation, with sizes rounded up to `granule`; kernels' temporaries are not in it."""
         sizes = -(-np.array(self.sizes, dtype=np.int64) // granule) * granule
-        if chosen is not None:
-            sizes = np.where(chosen, sizes, 0)
         change = np.zeros(len(self) + 1, dtype=np.int64)
         np.add.at(change, np.array(self.begins, dtype=np.int64), sizes)
         if self.ends:

@@ -14,7 +14,7 @@ from engine.events import EventWriter, read_events
 from engine.loading import split
 from engine.worker import arguments
 from engine.worker.arguments import training_arguments
-from engine.worker.batches import EpochPermutation, LogicalBatch, padded
+from engine.worker.batches import EpochPermutation, LogicalBatch, collate, padded
 from engine.worker.budget import TokenBudget
 from engine.worker.health import Step
 from engine.worker.modeling import build, load_tokenizer
@@ -67,7 +67,7 @@ class Bench:
         self.pad = tokenizer.pad_token_id
 
     def batch(self, indices: list[int]) -> LogicalBatch:
-        return LogicalBatch([self.rows.input_ids[i] for i in indices], [self.rows.targets[i] for i in indices])
+        return collate([self.rows[i] for i in indices])
 
     def whole_loss(self, batch: LogicalBatch) -> torch.Tensor:
         """The mean over the uncut batch, in plain torch."""
