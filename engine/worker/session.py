@@ -73,7 +73,8 @@ class Session:
         built = build(task, model_folder)
         rows, parts = encoded(task, tokenizer, parts, tell)
         total_steps = plan.total_steps(len(rows["train"]))  # not of the file's rows: raw text is cut into pieces
-        self._announce(task, built, parts, rows, total_steps=total_steps, checkpoint=checkpoint)
+        expected = _expected(self.run, plan)
+        self._announce(task, built, parts, rows, total_steps=total_steps, checkpoint=checkpoint, expected=expected)
         task.adopt(built.model)
         tell_losses(task, rows, parts.counts, tell)
         task.prepare(rows["train"], next(built.model.parameters()).device)
@@ -84,7 +85,6 @@ class Session:
             samples = Samples(self.run, chosen(reader, tokenizer, parts.held_out), tokenizer, reader, tell)
             learning = WhileLearning(samples)
             training = Training(self.run, plan, tell, self.control, reader, rows, total_steps, on_the_way, learning, faster)
-            expected = _expected(self.run, plan)
             held_out = HeldOut(
                 self.run, rows["held_out"], reader, tell, writing_seconds(expected.get("seconds", 0.0))
             ).unchanged()
@@ -189,9 +189,9 @@ class Session:
         return between
 
     def _announce(
-        self, task: Task, built: Built, parts: Split, rows: dict[str, Encoded], *, total_steps: int, checkpoint: Path | None
-    ) -> None:
-        expected = _expected(self.run, self.plan)
+        self, task: Task, built: Built, parts: Split, rows: dict[str, Encoded], *,
+        total_steps: int, checkpoint: Path | None, expected: dict[str, Any],
+    ) -> None:  # fmt: skip
         resumed = checkpoints.step_of(checkpoint) if checkpoint else None
         self.tell.events.write(
             "run",
