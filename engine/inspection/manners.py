@@ -2,43 +2,40 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.files import unpiped
 from engine.text import one_line
 
+TEMPLATE, CONFIGURATION = "chat_template.jinja", "tokenizer_config.json"
+FOR_TOOLS = "additional_chat_templates/tool_use.jinja"
+"""Where transformers saves a second template, which it takes for rows with tools."""
 LARGEST_FILE = 10_000_000
 LARGEST_FRONT = 262_144
 _INSTRUCT = re.compile(r"(^|[-_.])(instruct|chat|it|dpo|sft|rlhf)($|[-_.])")
 _BASE = re.compile(r"(^|[-_.])(base|pt|pretrain|pretrained)($|[-_.])")
 
 
-def chat_template(folder: Path) -> str | None:
-    """The chat template, from a file of its own or from the tokenizer's; the first of several."""
-    for name in ("chat_template.jinja", "chat_template.json", "tokenizer_config.json"):
-        text = _text(folder / name)
-        if text is None:
-            continue
-        found: Any = text if name.endswith(".jinja") else _content(text).get("chat_template")
-        if isinstance(found, list) and found and isinstance(found[0], dict):  # named templates
-            found = found[0].get("template")
-        if isinstance(found, str) and found.strip():
-            return found
-    return None
+def chat_template(folder: Path, wanted: str = "default") -> str | None:
+    """The chat template as a tokenizer takes it, from a file of its own or from its configuration; of several the wanted one."""
+    own = folder / (FOR_TOOLS if wanted == "tool_use" and (folder / FOR_TOOLS).is_file() else TEMPLATE)
+    found: Any = _text(own) if own.is_file() else of_tokenizer(folder).get("chat_template")
+    if isinstance(found, list):  # several, by name
+        named = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
+        found = named.get(wanted) or named.get("default")
+    return found if isinstance(found, str) and found.strip() else None
 
 
 def end_of_turn(folder: Path) -> str | None:
     """The text of the token that ends what the model writes."""
-    found = _content(_text(folder / "tokenizer_config.json") or "").get("eos_token")
-    if isinstance(found, dict):  # an added token with its settings
-        found = found.get("content")
-    return found if isinstance(found, str) and found else None
+    return special_token(of_tokenizer(folder), "eos_token") or None
 
 
 def tokenizer_class(folder: Path) -> str | None:
     """What transformers calls the tokenizer."""
-    found = _content(_text(folder / "tokenizer_config.json") or "").get("tokenizer_class")
+    found = of_tokenizer(folder).get("tokenizer_class")
     return found if isinstance(found, str) else None
 
 
@@ -85,9 +82,18 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _content(text: str) -> dict[str, Any]:
+def of_tokenizer(folder: Path) -> dict[str, Any]:
+    """What `tokenizer_config.json` says; nothing where it cannot be read."""
     try:
-        content = json.loads(text)
+        content = json.loads(_text(folder / CONFIGURATION) or "")
     except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def special_token(config: Mapping[str, Any], name: str) -> str:
+    """The text of a special token of such a configuration; empty where there is none."""
+    found = config.get(name)
+    if isinstance(found, dict):  # an added token with its settings
+        found = found.get("content")
+    return found if isinstance(found, str) else ""

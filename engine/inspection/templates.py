@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.examples.turns import THOUGHT_END, THOUGHTS
-from engine.files import read_json
+from engine.inspection.manners import CONFIGURATION, FOR_TOOLS, TEMPLATE, chat_template, of_tokenizer, special_token
 
 ASKED, ANSWERED, CALLED, THOUGHT = "a question", "an answer", "called_tool", "a thought"
 """What is rendered to see what stands around it, and whether it is written."""
@@ -26,10 +26,6 @@ PLAIN = (
     "{% if add_generation_prompt %}{{ '### Response:\n' }}{% endif %}"
 )
 """For models that come without a template: the form of the Alpaca data, each answer closed by the end token."""
-
-
-_FOR_TOOLS = "additional_chat_templates/tool_use.jinja"
-"""Where transformers saves a second template, which it takes for rows with tools."""
 
 
 class Around(NamedTuple):
@@ -125,29 +121,14 @@ def files(model: str | None) -> list[Path]:
     """The files of a model folder that its template may stand in."""
     if model is None:
         return []
-    names = ("chat_template.jinja", _FOR_TOOLS, "tokenizer_config.json")
-    return [p for name in names if (p := Path(model) / name).is_file()]
+    return [p for name in (TEMPLATE, FOR_TOOLS, CONFIGURATION) if (p := Path(model) / name).is_file()]
 
 
 def _template(model: str, wanted: str = "default") -> tuple[str, dict[str, str]]:
     """The template, of several the wanted one, else the default; and the special tokens it may name."""
-    own = Path(model) / "chat_template.jinja"
-    if wanted == "tool_use" and (for_tools := Path(model) / _FOR_TOOLS).is_file():
-        own = for_tools
-    config: dict[str, Any] = {}
-    found: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        read = read_json(Path(model) / "tokenizer_config.json")
-        config = read if isinstance(read, dict) else {}
-    with contextlib.suppress(OSError, ValueError):
-        found = own.read_text(encoding="utf-8") if own.is_file() else config.get("chat_template")
-    if isinstance(found, list):  # several, by name
-        named_so = {t.get("name"): t.get("template") for t in found if isinstance(t, dict)}
-        found = named_so.get(wanted, named_so.get("default"))
-    named = {name: config.get(name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
-    texts = {name: value.get("content") if isinstance(value, dict) else value for name, value in named.items()}
-    names = {name: text if isinstance(text, str) else "" for name, text in texts.items()}
-    return (found if isinstance(found, str) and found else PLAIN), names
+    config = of_tokenizer(Path(model))
+    names = {name: special_token(config, name) for name in ("bos_token", "eos_token", "pad_token", "unk_token")}
+    return chat_template(Path(model), wanted) or PLAIN, names
 
 
 def _rendered(

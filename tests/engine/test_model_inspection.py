@@ -99,7 +99,7 @@ QWEN = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end
     [
         ("some-model", {"tokenizer_config.json": {"chat_template": "{{ messages }}"}}, True, True),
         ("some-model", {"chat_template.jinja": QWEN}, True, True),
-        ("some-model", {"chat_template.json": {"chat_template": QWEN}}, True, True),
+        ("some-model", {"chat_template.json": {"chat_template": QWEN}}, False, False),  # a processor's: no tokenizer reads it
         ("some-model", {"tokenizer_config.json": {"chat_template": [{"name": "default", "template": QWEN}]}}, True, True),
         ("qwen", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": "<|im_end|>"}}, True, True),
         ("qwen", {"tokenizer_config.json": {"chat_template": QWEN, "eos_token": {"content": "<|im_end|>"}}}, True, True),
