@@ -306,3 +306,18 @@ async def test_a_screenshot_is_saved_where_there_is_no_folder_for_downloads(
     async with showing(app, lambda: "What is the model to learn?" in screen(app)) as pilot:
         await pilot.press("f8")
         await wait(pilot, lambda: any("the model to learn" in f.read_text().replace("&#160;", " ") for f in home.glob("*.svg")))
+
+
+async def test_only_runs_with_the_words_that_were_typed_are_listed_and_enter_opens_one(runs: Path, make_run: Any) -> None:
+    for name in ("reviews", "tickets"):
+        ended(make_run, name)
+    app = LoracleApp(runs=runs)
+    async with showing(app, lambda: screen(app).count("stopped") == 2) as pilot:
+        await pilot.press("slash", *"tick")
+        await wait(pilot, lambda: "reviews" not in screen(app) and "tickets-lora" in screen(app))
+        await pilot.press("space", *"done")
+        await wait(pilot, lambda: "No run has all of these words." in screen(app))
+        await pilot.press("escape")
+        await wait(pilot, lambda: screen(app).count("stopped") == 2)
+        await pilot.press("slash", *"STOPPED LORA", "down", "enter")
+        await wait(pilot, lambda: isinstance(app.screen, RunScreen) and "reviews-lora" in screen(app))

@@ -1,24 +1,22 @@
 """Home: all runs, newest first."""
 
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable, Input, Static
 
 from engine.text import one_line
-from recommender.errors import LoracleError
 from tui import keys
 from tui import views_home as views
 from tui.background import in_thread
 from tui.cells import fitted
-from tui.error_words import in_words
 from tui.i18n import _, plural
-from tui.screens.base import LoracleScreen
+from tui.screens.home_trash import HomeTrash
+from tui.widgets.run_filter import RunFilter
 from tui.widgets.run_table import RunTable
 from tui.words import LIVE, short_name, sign, status_word
 
@@ -30,10 +28,10 @@ REFRESH_SECONDS = 5.0
 RESUMABLE = ("stopped", "failed", "dead", "")
 """Whether a run that was not read yet can be resumed, its screen finds out."""
 MOST_MARKED = 4
-OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete"})
+OF_RUNS = frozenset({"open", "attach", "resume", "mark", "compare", "replay", "delete", "filter"})
 
 
-class HomeScreen(LoracleScreen):
+class HomeScreen(HomeTrash):
     """The list of runs. With none yet the set-up opens at once."""
 
     ABOUT = _(
@@ -53,6 +51,7 @@ class HomeScreen(LoracleScreen):
                 tooltip=_("Move the run to the trash; it can be restored until the app is closed")),
         Binding("u", "undo", _("Undo"), id="undo", show=False, tooltip=_("Restore the run that was deleted last")),
         Binding("E", "empty", _("Empty the trash"), id="empty", show=False, tooltip=_("Delete for good and free the disk")),
+        Binding("slash", "filter", _("Filter"), key_display="/", id="filter", show=False, tooltip=_("Show only some runs")),
         Binding("j", "move(1)", id="down", show=False),
         Binding("k", "move(-1)", id="up", show=False),
         Binding("g", "end(-1)", id="first", show=False),
@@ -62,18 +61,21 @@ class HomeScreen(LoracleScreen):
     def __init__(self, *, go_to_setup: bool) -> None:
         super().__init__()
         self._go_to_setup = go_to_setup
+        self._all: list[RunRow] = []
         self._rows: list[RunRow] = []
+        """Those that are shown."""
         self._marked: set[str] = set()
 
     @property
     def live_run(self) -> "RunDirectory | None":
         """A run of the list that is going on: whoever leaves from here is told of it too."""
-        return next((row.run for row in self._rows if row.status in LIVE), None)
+        return next((row.run for row in self._all if row.status in LIVE), None)
 
     def body(self) -> ComposeResult:
         table = RunTable(id="runs", cursor_type="row", zebra_stripes=True)
         table.display = False
         yield table
+        yield RunFilter()
         yield Static(Content.styled(_("Looking for earlier runs…"), "$text-muted"), id="note", classes="-alone", markup=False)
 
     def on_mount(self) -> None:
@@ -125,16 +127,17 @@ class HomeScreen(LoracleScreen):
 
     def _tell_endings(self, rows: "list[RunRow]") -> None:
         """A run that ended while one looked elsewhere."""
-        before = {row.run.path: row.status for row in self._rows}
+        before = {row.run.path: row.status for row in self._all}
         for row in rows:
             if before.get(row.run.path) in LIVE and row.status not in LIVE:
                 self.loracle.tell_elsewhere(row.run, row.status)
 
     def _show(self, rows: "list[RunRow]") -> None:
-        if bool(rows) != bool(self._rows):
+        self._all, before = rows, bool(self._rows)
+        self._rows = rows = list(filter(self.query_one(RunFilter).takes, rows))
+        if bool(rows) != before:
             self.call_after_refresh(self.refresh_bindings)
-        self._rows = rows
-        self._marked &= {str(row.run.path) for row in rows}
+        self._marked &= {str(row.run.path) for row in self._all}
         room, colours = views.room_for_names(rows, self.size.width), self.app.theme_variables
         table, whole, lines = self.query_one(RunTable), self.has_class("-wide"), {}
         for row in rows:
@@ -150,7 +153,7 @@ class HomeScreen(LoracleScreen):
     def on_resize(self, event: events.Resize) -> None:
         """Names are cut for the width there is. (Textual calls the handlers of all classes.)"""
         if self._rows:
-            self.call_after_refresh(lambda: self._show(self._rows))
+            self.call_after_refresh(lambda: self._show(self._all))
 
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
@@ -158,6 +161,8 @@ class HomeScreen(LoracleScreen):
             words = _("{name} is in the trash: {undo} restores it, {empty} frees its disk.")
             name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
             said = words.format(name=name, undo=keys.name("undo", "u"), empty=keys.name("empty", "E"))
+        elif not self._rows and self._all:
+            said = _("No run has all of these words.")
         elif not self._rows:
             said = _("No run yet: press {new} for the first one.").format(new=new)
         elif self._marked:
@@ -181,7 +186,27 @@ class HomeScreen(LoracleScreen):
             return bool(self._rows)
         if action in ("undo", "empty"):
             return bool(self.loracle.discarded)
-        return action != "back"
+        return action != "back" or (bool(found := self.query(RunFilter)) and found.first().display)
+
+    @on(Input.Changed, "#filter")
+    def action_filter(self) -> None:
+        """Show the runs with the words of that line, which is opened."""
+        field = self.query_one(RunFilter)
+        if not field.display:
+            field.display = True
+            field.focus()
+            self.refresh_bindings()
+        self._show(self._all)
+
+    def action_back(self) -> None:
+        """To all runs; nothing else lies further back."""
+        field = self.query_one(RunFilter)
+        with self.prevent(Input.Changed):
+            field.value = ""
+        field.display = False
+        self._show(self._all)
+        self.query_one(RunTable).focus()
+        self.refresh_bindings()
 
     def copyable(self) -> tuple[str, str] | None:
         """The folder of the run under the cursor."""
@@ -229,13 +254,13 @@ class HomeScreen(LoracleScreen):
         key = str(row.run.path)
         if key in self._marked or len(self._marked) < MOST_MARKED:
             self._marked ^= {key}
-            self._show(self._rows)
+            self._show(self._all)
         else:
             self.say(_("Four runs at most."), "warning")
 
     def action_compare(self) -> None:
         """Compare what is marked; a single run with others that are chosen then."""
-        marked = [row.run for row in self._rows if str(row.run.path) in self._marked]
+        marked = [row.run for row in self._all if str(row.run.path) in self._marked]
         row = self._chosen()
         if len(marked) > 1:
             self.loracle.open_compare(marked)
@@ -247,60 +272,6 @@ class HomeScreen(LoracleScreen):
         row = self._chosen()
         if row is not None:
             self.loracle.open_replay(row.run)
-
-    def action_delete(self) -> None:
-        """Move the run under the cursor to the trash; a whole group only after a question."""
-        row = self._chosen()
-        if row is None:
-            return
-        merging = self.loracle.merges.run
-        if merging is not None and merging.path.is_relative_to(row.run.group or row.run.path):
-            words = _("{name} is being merged with its base: delete it once that is done.")
-            self.say(words.format(name=merging.name), "warning")
-            return
-        if row.run.group is None:
-            self._discard(row.run)
-            return
-        words = _("{name} belongs to {group}. Delete the whole group? {undo} restores it until the app is closed.")
-        name, group = one_line(row.run.path.name, 60), one_line(row.run.group.name, 60)
-        question = Content(words.format(name=name, group=group, undo=keys.name("undo", "u")))
-        self.ask(question, _("Delete the group"), partial(self._discard, row.run))
-
-    @work(group="trash", exit_on_error=False)
-    async def _discard(self, run: "RunDirectory") -> None:
-        from engine import trash
-
-        try:
-            thrown = await in_thread(trash.discard, run)
-        except LoracleError as error:
-            self.say(in_words(error.message), "warning")
-        else:
-            self.loracle.discarded.append(thrown)
-            self._show([row for row in self._rows if not row.run.path.is_relative_to(thrown.was)])
-        self.load()
-
-    @work(group="trash", exit_on_error=False)
-    async def action_undo(self) -> None:
-        """Bring back what was deleted last."""
-        from engine import trash
-
-        if not self.loracle.discarded:
-            self.say(_("Nothing was deleted since the app was opened."), "warning")
-            return
-        try:
-            await in_thread(trash.restore, self.loracle.discarded.pop())
-        except LoracleError as error:
-            self.say(in_words(error.message), "warning")
-        self.load()
-
-    def action_empty(self) -> None:
-        """Free the disk now, after a question."""
-        self.ask(Content(_("Delete for good what is in the trash? Nothing brings it back.")), _("Delete for good"), self._empty)
-
-    @work(group="trash", exit_on_error=False)
-    async def _empty(self) -> None:
-        await in_thread(self.loracle.empty_trash)
-        self._note()
 
     def action_move(self, step: int) -> None:
         """Cursor down or up."""
