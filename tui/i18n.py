@@ -61,8 +61,7 @@ def nearest(wanted: str) -> str:
 def speak(language: str) -> None:
     """Speak that language from now on. Texts that are bound when a module is imported keep the language of that moment."""
     use(*({} if language == "en" else dict(catalogue(FOLDER / f"{name}.po")) for name in (language, f"{language}.engine")))
-    if language.startswith("zh"):
-        between_signs()
+    between_signs()
 
 
 def catalogue(file: Path) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,5 @@
-"""Where lines of Chinese are broken: between any two signs, and never before a full stop or behind an opening bracket.
+"""Where lines are broken: at spaces but those within numbers, long paths between their names, and Chinese between any two signs,
+never before a full stop or behind an opening bracket.
 
 Rich and Textual break at spaces alone. What stands between two of them would move to the next line as one word, or be cut where
 the line ends, so that the next one begins with a comma.
@@ -8,9 +9,11 @@ import re
 from collections.abc import Iterator
 
 _SIGN, _OPENS, _CLOSES = "\u3005-\u3007\u3400-\u9fff\uf900-\ufaff", "（《〈「『【〔“", "，。、；：！？）》〉」』】〕”…"
-_THIN = r"(?<=\d) (?=\d{3}(?!\d))"
-"""The space within 12 345."""
+_THIN = r"(?<=\d) (?=(?:\d{3}|[kMGT]?B|[kM]|s|ms|min|h|°C)(?!\w))"
+"""The space within 12 345, or 1.3 MB."""
 _PIECE = re.compile(rf"\s*[{_OPENS}]*(?:[{_SIGN}]|(?:[^\s{_SIGN}{_OPENS}{_CLOSES}]|{_THIN})+)?[{_CLOSES}]*\s*")
+_LONG, _SLASH = 24, re.compile(r"(?<=\w)/(?=\w)")
+"""Characters from which on a path, or a hub's id, may be broken between its names."""
 
 
 def pieces(text: str) -> Iterator[tuple[int, int, str]]:
@@ -18,6 +21,9 @@ def pieces(text: str) -> Iterator[tuple[int, int, str]]:
     end = 0
     while end < len(text):
         begin, end = _PIECE.match(text, end).span()  # type: ignore[union-attr]  # all of it may be absent
+        for slash in _SLASH.finditer(text, begin, end) if end - begin > _LONG else ():
+            yield begin, slash.end(), text[begin : slash.end()]
+            begin = slash.end()
         yield begin, end, text[begin:end]
 
 

@@ -89,7 +89,7 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             said = _("checkpoint at step {step} saved (best so far)") if best else _("checkpoint at step {step} saved")
             return said.format(step=one_line(event.get("step"), 12)), ""
         case "sample" if event.get("split") not in ("validation", "learning"):  # those of every evaluation have a pane
-            return f"{_('sample')}: {one_line(event.get('prompt'), 80)} → {one_line(event.get('answer'), 200)}", ""
+            return f"{_('sample')}: {one_line(event.get('prompt'), 60)} → {one_line(event.get('answer'), 60)}", ""
         case "preflight":
             return preflight_words(event), ""
         case "warning":

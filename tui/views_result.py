@@ -9,7 +9,7 @@ from textual.content import Content
 
 from engine.metrics.measures import MEASURES
 from engine.text import one_line
-from tui import judged
+from tui import judged, keys
 from tui.cells import flush_right, padded
 from tui.error_words import in_words
 from tui.i18n import _, plural
@@ -53,33 +53,35 @@ ROOMY_COST, NARROW_COST = (8, 10, 10), (6, 8, 7)
 def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     """Before and after on the same rows, with the baselines between; gains in one metric or, where there is room, in two."""
     lines: list[Content] = []
-    names = judged.shown(get(report, "scores", split) for split, _words in SPLITS)
-    for part in _beside_each_other(names, WIDE_CELLS if roomy else NARROW_CELLS):
-        lines.append(Content.styled(f"{'':<16}" + "".join(flush_right(judged.words(n), _width(n)) for n in part), "$text-muted"))
-        for split, words in SPLITS:
-            found = get(report, "scores", split)
-            if not isinstance(found, dict):
-                continue
-            values = "".join(f"{metric(real(found.get(n))):>{_width(n)}}" for n in part)
-            style = "bold" if split == "after" else ""
-            lines.append(Content.styled(f"{padded(words, 16)}{values}", style))
+    found = {words: score for split, words in SPLITS if isinstance(score := get(report, "scores", split), dict)}
+    names = judged.shown(found.values())
+    widths = {n: max(cell_len(judged.words(n)), 7, *(len(metric(real(s.get(n)))) for s in found.values())) + 1 for n in names}
+    blocks = _beside_each_other(widths, WIDE_CELLS if roomy else NARROW_CELLS)
+    for part in blocks[:-1] if blocks[-1] == ["loss"] and len(blocks) > 1 and not roomy else blocks:  # gains matter more
+        lines.append(Content.styled(f"{'':<16}" + "".join(flush_right(judged.words(n), widths[n]) for n in part), "$text-muted"))
+        for words, score in found.items():
+            values = "".join(f"{metric(real(score.get(n))):>{widths[n]}}" for n in part)
+            lines.append(Content.styled(f"{padded(words, 16)}{values}", "bold" if words == SPLITS[-1][1] else ""))
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
-        lines += [Content("")] if roomy else []
-        lines.append(Content.styled(_("Gain of the trained model, 95% interval"), "bold"))
-        heads = padded(_("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
-        lines += [Content.styled(heads.rstrip(), "$text-muted"), *gains]
+        if roomy:
+            heads = padded(_("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
+            lines += [Content(""), Content.styled(_("Gain of the trained model, 95% interval"), "bold")]
+            lines.append(Content.styled(heads.rstrip(), "$text-muted"))
+        else:  # so that all gains have room
+            lines.append(Content.styled(_("Gain over ({unit}, 95% interval)").format(unit=judged.unit(told[0])), "bold"))
+        lines += gains
         if any("!" in gain.plain for gain in gains):
-            lines.append(Content.styled(_("! the interval contains zero: not shown to differ"), "$text-warning"))
+            lines.append(Content.styled(_("! it contains zero: not shown to differ"), "$text-warning"))
     return Content("\n").join(lines)
 
 
-def _beside_each_other(names: list[str], cells: int) -> list[list[str]]:
+def _beside_each_other(widths: dict[str, int], cells: int) -> list[list[str]]:
     """The names in as many rows as it takes for their columns to fit."""
     rows: list[list[str]] = [[]]
-    for name in names:
-        if rows[-1] and sum(map(_width, [*rows[-1], name])) > cells:
+    for name in widths:
+        if rows[-1] and sum(widths[n] for n in (*rows[-1], name)) > cells:
             rows.append([])
         rows[-1].append(name)
     return rows
@@ -89,10 +91,6 @@ def scores_title(report: dict[str, Any]) -> str:
     """Which rows they are of."""
     rows = _("{n} held-out rows").format(n=number(real(get(report, "rows", "held_out"))))
     return f"{_('before and after')} {sign('·')} {rows}"
-
-
-def _width(name: str) -> int:
-    return max(cell_len(judged.words(name)) + 1, 9)
 
 
 def _gain(report: dict[str, Any], split: str, words: str, told: list[str]) -> Content:
@@ -193,6 +191,7 @@ def where(report: dict[str, Any], folder: str, spare: int) -> Content:
     """The folder and what is in it; bytes of checkpoints beside it are `spare`."""
     adapter = report.get("method") in ("lora", "qlora")
     kind = _("an adapter for peft that names its base") if adapter else _("a whole transformers model")
-    words = _("It holds {kind}, the tokenizer and README.md with the lines that load it.")
-    beside = _("{size} of checkpoints beside it are no longer needed.").format(size=size(spare)) if spare else ""
-    return Content.assemble(f"\n{one_line(folder, 400)}\n", (f"{words.format(kind=kind)} {beside}".rstrip(), "$text-muted"))
+    said = [_("It holds {kind}, the tokenizer and README.md with the lines that load it.").format(kind=kind)]
+    said += [_("{key} merges it into its base.").format(key=keys.name("merge", "M"))] if adapter else []
+    said += [_("{size} of checkpoints beside it are no longer needed.").format(size=size(spare))] if spare else []
+    return Content.assemble(f"\n{one_line(folder, 400)}\n", ("\n".join(said), "$text-muted"))

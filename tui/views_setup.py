@@ -55,7 +55,7 @@ def data_facts(data: "DataInspection") -> Content:
     if facts.tokens_p50 is not None and facts.tokens_p95 is not None:
         about = "" if facts.tokens_origin == "measured" else "~"
         middle, most = f"{about}{number(facts.tokens_p50)}", f"{about}{number(facts.tokens_p95)}"
-        tokens = f" {sign('·')} " + _("tokens: median {p50}, 95% up to {p95}").format(p50=middle, p95=most)
+        tokens = f" {sign('·')} " + _("tokens: median {p50}, 95% ≤ {p95}").format(p50=middle, p95=most)
     classes = plural("{n} class", "{n} classes", facts.classes or 0).format(n=facts.classes)
     what = classes if facts.classes else task_name(facts)
     rows = plural("{n} row", "{n} rows", facts.rows or 0).format(n=number(facts.rows))
@@ -70,8 +70,8 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None, 
     named = {_(role): one_line(name, 30) for role, name in columns_of(facts).items()}
     columns = ", ".join(name if role == name else f"{role}: {name}" for role, name in named.items())
     lines = [
-        _keyed(_ok(), _("task: {task}").format(task=task_name(facts)), another),
-        _keyed(_ok(), _("columns {columns}").format(columns=columns), others),
+        _keyed(_ok(), _("task: {task}").format(task=task_name(facts)), another, width),
+        _keyed(_ok(), _("columns {columns}").format(columns=columns), others, width),
     ]
     form = " ".join(filter(None, (facts.format, facts.encoding if facts.encoding not in (None, "utf-8", "utf-8-sig") else None)))
     if form:
@@ -79,17 +79,18 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None, 
     lines += [Content.assemble(_ok(), _lines_of(class_counts(data), width))] if facts.labels else []
     odd = list(of_data(facts))
     if data.drop_conflicts:
-        lines.append(_keyed(_ok(), _("rows that contradict others are left out"), _("{key} takes them").format(key=leave)))
+        said = _("rows that contradict others are left out")
+        lines.append(_keyed(_ok(), said, _("{key} takes them").format(key=leave), width))
     elif facts.conflict_share:
         sentence = conflicts(facts)
         odd.remove(sentence)
-        lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("{key} leaves them out").format(key=leave)))
+        lines.append(_keyed(("! ", "bold $text-warning"), sentence, _("{key} leaves them out").format(key=leave), width))
     if data.confidence < 0.8:
         odd.append(_("the columns are a guess: check them"))
     lines += [_odd(sentence) for sentence in odd]
     if cut is not None:
         fix = _("{key} reads up to {n}").format(key=keys.name("longer", "l"), n=number(longer)) if longer is not None else ""
-        lines.append(_keyed(("! ", "bold $text-warning"), one_line(cut.text, 300), fix))
+        lines.append(_keyed(("! ", "bold $text-warning"), one_line(cut.text, 300), fix, width))
     return Content("\n").join(lines)
 
 
@@ -149,7 +150,7 @@ def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
         mark = ("?", "$text-warning") if c.memory.near else (sign("✓"), "$text-success") if c.fits else (sign("✗"), "$text-error")
         parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f" ~{size(c.memory.predicted)}" if counted else ""))
     known = all(c.memory.counted for c in candidates)
-    words = _("of {size} free") if known else _("with {size} free; the plan counts it")
+    words = _("of {size} free") if known else _("{size} free; figures come with the plan")
     head = _("Memory") if whole else _("So far")
     return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {words.format(size=size(free))}")
 
@@ -162,9 +163,10 @@ def _odd(sentence: str) -> Content:
     return Content.assemble(("! ", "bold $text-warning"), (sentence, "$text-warning"))
 
 
-def _keyed(mark: tuple[str, str], text: str, keys: str) -> Content:
-    """A line with the key that would change it."""
-    return Content.assemble(mark, text, (f"   {keys}" if keys else "", "$text-accent"))
+def _keyed(mark: tuple[str, str], text: str, keys: str, width: int) -> Content:
+    """A line with the key that would change it; below it where the two do not fit beside each other."""
+    gap = "   " if cell_len(f"{mark[0]}{text}   {keys}") <= width else "\n  "
+    return Content.assemble(mark, text, (f"{gap}{keys}" if keys else "", "$text-accent"))
 
 
 def class_counts(data: "DataInspection") -> list[str]:

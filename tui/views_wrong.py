@@ -68,10 +68,13 @@ def worst(report: dict[str, Any]) -> Content:
     if not rows:
         return Content("")
     lines = [Content.styled(_("The worst rows"), "bold")]
+    other = _("row {row} · true {wanted}, predicted {said}")
+    if get(report, "scores", "after", "reward_accuracy") is not None:
+        other = _("row {row} · chosen: {wanted}, but it prefers: {said}")
     for row in rows[:MOST_ROWS]:
         loss = metric(real(row.get("loss")))
         written = row.get("wanted") is None
-        head = _("row {row} · loss {loss}") if written else _("row {row} · true {wanted}, predicted {said}")
+        head = _("row {row} · loss {loss}") if written else other
         words = head.format(row=one_line(row.get("row"), 12), loss=loss, wanted=one_line(row.get("wanted"), 60),
                             said=one_line(row.get("said"), 60) or _("(nothing)")).replace("·", sign("·"))  # fmt: skip
         lines += [Content.styled(words, "$text-warning"), Content(f"  {one_line(row.get('text'), 300)}")]

@@ -123,7 +123,8 @@ class Trial:
         )
         best = model(**inputs.to(model.device)).logits[0].argmax(-1).tolist()
         tags = {word: self.task.labels[best[place]] for word, place in places(inputs.word_ids(0), self.task.family).items()}
-        return {"text": " ".join(f"{w}/{tags[i]}" if tags.get(i, "O") != "O" else w for i, w in enumerate(words)), "shares": []}
+        said = [f"{w}/{tags[i]}" if tags.get(i, "O") != "O" else w for i, w in enumerate(words)]
+        return {"text": " ".join(said) if said != words else "", "shares": []}  # where it tags nothing that is said
 
     def _write(self, model: Any, text: str, tell: Callable[[str], None]) -> str:
         """Greedy, up to the end of an answer."""

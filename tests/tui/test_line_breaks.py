@@ -47,6 +47,13 @@ def test_a_line_of_the_log_is_broken_between_words() -> None:
     assert [row.text for row in rows] == ["MAE 0.749,", "Pearson 0.000,", "R² -0.190"]
 
 
+def test_a_number_keeps_its_unit_and_a_long_path_is_broken_between_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_wrap, "words", _wrap.words)
+    i18n.speak("en")
+    assert [line.rstrip() for line in by_textual("22.7 M parameters, 1.3 MB", 24)] == ["22.7 M parameters,", "1.3 MB"]
+    assert by_textual("in /home/ada/runs/20261130-190059-sums-full/model", 44)[1] == "model"
+
+
 def test_other_texts_are_broken_at_spaces() -> None:
-    text = '  Why it fits:  "22.7 M (100%)", don’t stop…  ~/runs/a-b '
+    text = '  Why it fits:  "22.7 (100%)", don’t stop…  ~/runs/a-b '
     assert [(a, b) for a, b, _ in pieces(text)] == [found.span() for found in re.finditer(r"\s*\S+\s*", text)]

@@ -211,6 +211,18 @@ async def test_a_trial_of_bf16_changes_the_plan_that_is_already_there(
     assert started[0].precision == "bf16-mixed"
 
 
+async def test_a_plan_is_made_for_the_machine_as_it_is_when_it_is_opened(
+    runs: Path, plan_screen: RecommendationScreen, machine: Machine
+) -> None:
+    app = LoracleApp(runs=runs)
+    async with app.run_test(size=(80, 24)) as pilot:
+        app.know_machine(machine.model_copy(update={"problems": ("run-1 is under way.",), "ram_available": 10**6}))
+        await app.push_screen(plan_screen)
+        await wait(pilot, lambda: plan_screen.advice is not None)
+        assert plan_screen.advice is not None
+        assert plan_screen.advice.facts.machine == machine
+
+
 async def test_who_looks_at_the_machine_again_starts_nothing_that_waited(
     runs: Path, plan_screen: RecommendationScreen, started: list[Plan]
 ) -> None:

@@ -17,7 +17,7 @@ from textual.widgets._toast import Toast
 from engine.rundir import RunDirectory
 from engine.state import RunState
 from tests.tui.driving import screen, showing, wait
-from tui import views_compare, views_wrong
+from tui import views_compare, views_result, views_wrong
 from tui.app import LoracleApp
 from tui.comparing import Compared, Comparison, compare, differing
 from tui.screens.compare import ChooseRuns, CompareScreen
@@ -113,6 +113,28 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, 
         assert "before (nothing)" in screen(app)
         await pilot.press("m", "4")
         await wait(pilot, lambda: "Better than before." in screen(app))
+        await pilot.press("m", "end")
+        await wait(pilot, lambda: "M merges it into its base." in screen(app))
+
+
+def test_where_there_is_little_room_the_gains_come_before_the_loss() -> None:
+    scores = {name: {"reward_accuracy": 0.5, "margin": 0.9, "loss": 0.6} for name in ("before", "after")}
+    for roomy in (False, True):
+        shown = views_result.scores({"scores": scores}, roomy=roomy).plain
+        assert len(shown.splitlines()) == 3, shown
+        assert ("loss" in shown) is roomy
+    gain = {"accuracy": {"gain": -0.2, "low": -0.3, "high": -0.1}}
+    names = ("before", "majority", "probe")
+    scores = {name: {"accuracy": 0.5, "loss": 0.5} for name in (*names, "after")}
+    report = {"scores": scores, "gains": dict.fromkeys(names, gain)}
+    assert len(views_result.scores(report, roomy=False).plain.splitlines()) == 9, "what 80x24 has room for"
+    large = {"exact_answer": 0.0, "perplexity": 1_234_567.0}
+    assert " 1234567.000" in views_result.scores({"scores": {"before": large}}).plain
+
+
+def test_of_a_pair_the_worst_rows_tell_which_answer_it_prefers() -> None:
+    report = {"scores": {"after": {"reward_accuracy": 0.5}}, "worst": [{"row": 1, "wanted": "Yes.", "said": "No.", "text": "t"}]}
+    assert "row 1 · chosen: Yes., but it prefers: No." in views_wrong.worst(report).plain
 
 
 def test_an_empty_answer_is_called_so_among_the_worst_rows() -> None:

@@ -168,12 +168,14 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path,
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
+        assert "2 now" in screen(app)
         worker.die("Killed: [/] \x1b[31mout of memory\x1b]0;hi\x07")
         await wait(pilot, lambda: "died" in screen(app))
         await wait(pilot, lambda: "out of memory" in log_of(app))
         assert "\x1b" not in log_of(app)
         assert "[/]" in log_of(app)
         await wait(pilot, lambda: "r resumes the run" in screen(app))
+        assert "2 at the end" in screen(app)
         await pilot.press("7")
         await wait(pilot, lambda: "7 advice" in screen(app))
         told = app.screen.query_one("#advice-text", Quiet).render().plain
@@ -285,7 +287,7 @@ async def test_why_a_run_was_refused_is_told_whole_in_the_smallest_terminal(runs
     app = LoracleApp(runs=runs, attach=worker.run)
     async with app.run_test(size=(80, 24)) as pilot:
         await wait(pilot, lambda: f"Refused: {cause} e changes the plan for a new run." in " ".join(screen(app).split()))
-        assert all(part in screen(app) for part in ("1 loss", "2 now", "memory", "4 log"))
+        assert all(part in screen(app) for part in ("1 loss", "2 at the end", "memory", "4 log"))
 
 
 async def test_x_asks_the_worker_to_stop_and_shift_x_asks_the_person_first(runs: Path, worker: Any) -> None:

@@ -28,7 +28,7 @@ def test_the_line_of_memory_tells_bytes_only_where_they_were_counted(facts: Fact
         told = [c.model_copy(update={"memory": c.memory.model_copy(update=memory)}) for c in found]
         return str(views_setup.memory_line(told, whole=True))
 
-    assert line(30e9) == "Memory  Full ✓  LoRA ✓  QLoRA ✓  with 30.0 GB free; the plan counts it"
+    assert line(30e9) == "Memory  Full ✓  LoRA ✓  QLoRA ✓  30.0 GB free; figures come with the plan"
     assert "Full ✗" in line(0.3e9)
     assert "Full ?" in line(2.2e9)  # the formula says 1.9
     counted = line(2.2e9, counted=True, near=False, predicted=10**9)
@@ -119,7 +119,7 @@ async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
         await wait(pilot, lambda: app.screen.query_one("#found").has_focus)
         await pilot.press("enter")
         await wait(pilot, lambda: "Hours one run may take" in screen(app))
-        await pilot.press(*"2.5", "enter", *"400", "enter", "enter")
+        await pilot.press(*"2.5", "tab", *"400", "enter")  # enter goes on from any line
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen))
         await pilot.press("escape", "escape", "escape", "escape", "escape")
         await wait(pilot, lambda: not isinstance(app.screen, SetupScreen))
@@ -149,7 +149,10 @@ async def test_the_demo_is_one_key(runs: Path) -> None:
 async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
     rows: Path, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked: list[str] = []
+
     def refuse(data: str, **options: object) -> DataInspection:
+        asked.append(data)
         raise InputError(f"{data}: every row has the label [/], so there is nothing to learn \x1b]52;c;aGk=\x07.")
 
     monkeypatch.setattr("engine.inspect.inspect_data", refuse)
@@ -157,7 +160,9 @@ async def test_what_cannot_be_used_is_said_in_place_and_the_app_goes_on(
     async with showing(app, lambda: "nothing to learn" in screen(app), (120, 40)) as pilot:
         assert "[/]" in screen(app)
         assert "\x1b" not in screen(app)
+        looks = len(asked)
         await pilot.press("ctrl+r")
+        await wait(pilot, lambda: len(asked) > looks and "nothing to learn" in screen(app))  # put right, perhaps
         assert isinstance(app.screen, SetupScreen)
 
 

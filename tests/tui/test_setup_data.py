@@ -38,7 +38,7 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
         await wait(pilot, lambda: "No held-out file is named" in screen(app))
         setup.field("held-out").fill(str(rows))
         await wait(pilot, lambda: "A sample of the 120 held-out rows." in screen(app))
-        await pilot.press("enter", "enter", "5", "0")
+        await pilot.press("tab", "tab", "5", "0")
         await wait(pilot, lambda: asked[-1] == 50 and ready(app))
         assert setup.draft.eval_rows == 50
         assert "--eval-rows 50" in setup.draft.command()
@@ -135,6 +135,7 @@ async def test_rows_that_contradict_others_are_left_out_with_one_key(
     async with set_up(rows, runs) as (app, pilot):
         app.screen.query_one("#found").focus()
         await wait(pilot, lambda: "4% of the rows have a text that also" in screen(app))
+        assert "  x leaves them out " in screen(app), "below it, in one piece: the two do not fit into 80 cells"
         await pilot.press("x")
         await wait(pilot, lambda: "rows that contradict others are left out" in screen(app))
         setup = app.screen

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.cells import cell_len
 from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -21,6 +22,7 @@ from tui import work_measure as measuring
 from tui import work_plan as engine_side
 from tui import work_start as starting
 from tui.background import in_thread
+from tui.cells import fitted
 from tui.draft import Draft
 from tui.error_words import in_words
 from tui.i18n import _
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from engine.inspect import DataInspection, ModelInspection
+
+NAMES_CELLS = 34
+"""Of model and data in the title; the machine stands beside them."""
 
 
 class RecommendationScreen(PlanStarts):
@@ -81,26 +86,27 @@ class RecommendationScreen(PlanStarts):
     def on_mount(self) -> None:
         self.machine_known()
         self.query_one("#why").focus()
-        self._advise(again=False)
+        self._advise()
 
     def machine_known(self) -> None:
         """The machine was looked at."""
-        data = one_line((hub_data(self._data.path) or self._data.path).rsplit("/", 1)[-1], 30)
+        data = one_line((hub_data(self._data.path) or self._data.path).rsplit("/", 1)[-1])
         name = self._model.facts.id or self._model.path
-        model = one_line(name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name, 30)
+        model = one_line(name.rstrip("/").rsplit("/", 1)[-1] if name.startswith(("/", "~", ".")) else name)
+        model = fitted(model, max(NAMES_CELLS - cell_len(data), NAMES_CELLS // 2))
+        data = fitted(data, NAMES_CELLS - cell_len(model))
         self.headline(Content.assemble((model, "bold"), _(" on "), (data, "bold")))
 
     @work(exclusive=True, group="advice", exit_on_error=False)
-    async def _advise(self, *, again: bool) -> None:
-        machine = None if again else self.loracle.machine
-        if machine is None:
-            self._looking = True
-            try:
-                await in_thread(self._ready.leave)  # what it holds is there for the run
-                machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
-            finally:
-                self._looking = False
-            self.loracle.know_machine(machine)
+    async def _advise(self) -> None:
+        """Look at the machine, for it may be long ago that set-up did, and decide."""
+        self._looking = True
+        try:
+            await in_thread(self._ready.leave)  # what it holds is there for the run
+            machine = await in_thread(machine_side.inspect_machine, self.loracle.runs)
+        finally:
+            self._looking = False
+        self.loracle.know_machine(machine)
         try:
             advice = await in_thread(engine_side.advise, machine, self._model, self._data, self._draft)
         except LoracleError as error:
@@ -291,4 +297,4 @@ class RecommendationScreen(PlanStarts):
         """Look at the machine again and decide again; a start that waits for what is measured was for the advice as it was."""
         self._waiting = ""
         self._message(_("inspecting this machine…"), wrong=False)
-        self._advise(again=True)
+        self._advise()

@@ -181,6 +181,7 @@ class RunScreen(RunPanes):
         self.query_one("#progress", Quiet).show(views.progress(state, width))
         if roomy:
             self.query_one("#phases", Quiet).show(views.phases(state, width))
+        self.query_one("#now", Pane).title_words(_("now") if state.status in LIVE else _("at the end"))
         self.query_one("#metrics", Quiet).show(views.metrics(state, metric, roomy=roomy))
         self.query_one("#last", Quiet).show(views.last_step(state, now))
         told = advice(state, following.plan, now)

@@ -262,9 +262,12 @@ class SetupScreen(SetupDrafts):
                 self.query_one("#ready", Static).update(Content(_("Inspecting model and data; the plan follows.")))
             else:
                 self.say(_("A valid model and valid data are needed first."), "warning")
+                self.query_one(ModelStep).look(final=True, again=True)
+                self.query_one(DataStep).look(final=True, again=True)
             return
         from tui.screens.recommendation import RecommendationScreen
 
+        self.app.clear_notifications()  # what was said here would lie over the plan
         self.app.push_screen(RecommendationScreen(model, data, self.draft, self._take_back))
 
     def action_browse(self) -> None:

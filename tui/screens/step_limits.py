@@ -42,7 +42,7 @@ class LimitsStep(Step):
             yield Static(id=f"{name}-says", classes="facts", markup=False)
         lines = [
             _("Memory is measured: a run uses what is free on this machine now, and the line below says which methods fit."),
-            _("Enter goes on to the plan."),
+            _("Enter goes on to the plan, tab to the next line."),
         ]
         yield Static(Content.styled("\n".join(lines), "$text-muted"), id="limits-more", markup=False)
 
@@ -108,9 +108,6 @@ class LimitsStep(Step):
 
     @on(Input.Submitted)
     def _entered(self, event: Input.Submitted) -> None:
+        """Straight on: most people want none of these."""
         event.stop()
-        after = {"hours": "#take", "take": "#score"}.get(str(event.input.id))
-        if after is not None and not self.query_one(after).disabled:
-            self.query_one(after).focus()
-        else:
-            self.post_message(self.Done())
+        self.post_message(self.Done())

@@ -123,7 +123,9 @@ def prompt_of(tokenizer: Any, item: dict[str, Any], where: str) -> tuple[str, li
     messages, tools = item["messages"], item["tools"]
     text = written(tokenizer, as_placed(tokenizer, messages, tools)[:-1], tools, where, ask=True)
     ids = tokenizer(text, add_special_tokens=False, return_attention_mask=False)["input_ids"]
-    return str(messages[-2]["content"]), list(ids), str(messages[-1]["content"])
+    asked = max((i for i, m in enumerate(messages[:-1]) if m["role"] == "user"), default=len(messages) - 2)
+    told = [str(m["content"]) for m in messages[asked:-1] if m["role"] != "assistant"]  # a tool's answer alone says nothing
+    return "\n".join(told), list(ids), str(messages[-1]["content"])
 
 
 def _answers(

@@ -350,8 +350,9 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
     tools = [{"type": "function", "function": {"name": "weather"}}]
     row = conversation.rendered(listing, {"messages": turns, "tools": tools}, "x")
     assert shown(listing, row) == ["On its way.<|im_end|>"]
-    prompt = conversation.prompt_of(listing, {"messages": turns, "tools": tools}, "x")[1]
+    asked, prompt, wanted = conversation.prompt_of(listing, {"messages": turns, "tools": tools}, "x")
     assert all(listing.decode(ids).startswith('[{"type": "function"') for ids in (row.ids, prompt)), "what may be called is read"
+    assert (asked, wanted) == (f"{TALK[1]['content']}\n18 C", "On its way."), "with the question"
 
     says = "{% if message['tool_calls'] %}{{ message['tool_calls'] | tojson }}{% endif %}"
     speaks = writing_calls(tiny_chat, says)

@@ -5,9 +5,12 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import torch
 
 from engine.files import read_json
 from engine.loading import split
@@ -45,6 +48,16 @@ def test_both_say_what_they_said_in_the_run(finished: Finished, method: str) -> 
     assert len(shares) == 3
     assert shares[0][0] == answers[0]["tuned"]["text"]
     assert shares[0][1] >= shares[1][1] >= shares[2][1]
+
+
+def test_a_text_without_a_tag_is_answered_with_nothing(tiny: Path) -> None:
+    trial: Any = object.__new__(Trial)
+    trial.tokenizer, trial.task = load_tokenizer(str(tiny)), SimpleNamespace(labels=["O", "B-place"], family="encoder")
+    trial.plan = SimpleNamespace(task="token_classification", max_length=32)
+    for tag, said in ((0, ""), (1, "where/B-place is/B-place it/B-place")):
+        logits = torch.nn.functional.one_hot(torch.full((1, 32), tag), 2)
+        model = Mock(return_value=SimpleNamespace(logits=logits))
+        assert trial._ask(model, "where is it", print) == {"text": said, "shares": []}
 
 
 def test_a_model_that_writes_tells_what_it_has_so_far(
