@@ -7,6 +7,13 @@ from tui.words import short_name, sign
 _JOINTS = re.compile("(?<=[\u2600-\u27bf\U0001f000-\U0001faff])[\u200d\ufe0f\U0001f3fb-\U0001f3ff]+")
 
 
+def one_line(text: object, limit: int = 200) -> str:
+    """As `engine.text` makes it, of so many cells in every terminal."""
+    from engine import text as texts
+
+    return _apart(texts.one_line(text, limit))
+
+
 def padded(text: str, cells: int) -> str:
     """`text` with blanks up to that many cells: a Chinese character takes two."""
     from rich.cells import cell_len

@@ -8,9 +8,8 @@ from rich.text import Text
 from textual.content import Content
 
 from engine.metrics.measures import MEASURES
-from engine.text import one_line
 from tui import judged, keys
-from tui.cells import flush_right, padded
+from tui.cells import flush_right, one_line, padded
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.views_advice import hanging_list

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.content import Content
 
-from engine.text import one_line
-from tui.cells import padded
+from tui.cells import one_line, padded
 from tui.i18n import _
 from tui.words import number, real, sign
 

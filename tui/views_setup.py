@@ -9,9 +9,8 @@ from textual.content import Content
 
 from engine.inspection.layouts import nameable
 from engine.tables.table import JOINS
-from engine.text import one_line
 from tui import keys
-from tui.cells import fitted, padded
+from tui.cells import fitted, one_line, padded
 from tui.i18n import _, plural
 from tui.observations import TASKS, columns_of, conflicts, model_words, of_data, task_name
 from tui.views_candidate import NAMES

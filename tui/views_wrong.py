@@ -6,8 +6,7 @@ from typing import Any
 from rich.cells import cell_len, set_cell_size
 from textual.content import Content
 
-from engine.text import one_line
-from tui.cells import flush_right, padded
+from tui.cells import flush_right, one_line, padded
 from tui.i18n import _
 from tui.views_result import get
 from tui.words import metric, number, real, sign

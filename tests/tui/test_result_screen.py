@@ -132,6 +132,16 @@ def test_where_there_is_little_room_the_gains_come_before_the_loss() -> None:
     assert " 1234567.000" in views_result.scores({"scores": {"before": large}}).plain
 
 
+def test_joined_emoji_take_as_many_cells_as_every_terminal_gives_them() -> None:
+    """Or the frame behind them is shifted."""
+    family, thumb = "\U0001f468\u200d\U0001f469", "\U0001f44d\U0001f3fd"
+    report = {"worst": [{"row": 1, "wanted": thumb, "said": "b", "text": family}], "labels": [thumb, "b"],
+              "scores": {"after": {"confusion": [[1, 2], [0, 1]]}}}  # fmt: skip
+    shown = views_wrong.worst(report).plain + views_wrong.confusion(report).plain
+    assert "\U0001f468\U0001f469" in shown
+    assert not set("\u200d\U0001f3fd") & set(shown)
+
+
 def test_of_a_pair_the_worst_rows_tell_which_answer_it_prefers() -> None:
     report = {"scores": {"after": {"reward_accuracy": 0.5}}, "worst": [{"row": 1, "wanted": "Yes.", "said": "No.", "text": "t"}]}
     assert "row 1 · chosen: Yes., but it prefers: No." in views_wrong.worst(report).plain
