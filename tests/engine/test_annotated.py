@@ -71,12 +71,6 @@ def test_label_studio_reads_its_answers_and_leaves_out_what_nobody_answered(tmp_
     assert told == ["classification", "mood", ["a", "b"], 1]
 
 
-def test_label_studio_where_nothing_was_marked_is_all_outside(tmp_path: Path) -> None:
-    rows = [_label_studio([_marked(0, 2, "go", "x")], "go on"), _label_studio([], "go on")]
-    table = read_table(_lines(tmp_path / "a.jsonl", rows))
-    assert table.columns["tags"] == [["B-x", "O"], ["O", "O"]]
-
-
 def test_a_batch_of_label_studio_in_which_nothing_was_marked_is_read_like_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

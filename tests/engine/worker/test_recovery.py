@@ -103,17 +103,7 @@ def disturbed(
     assert all("Each step still learns from the same rows." in e["text"] for e in events(run, "recovery"))
 
 
-@pytest.mark.parametrize("seed", range(1))
-def test_the_loss_curve_is_that_of_the_undisturbed_run(
-    plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    run = begin(plan)
-    disturbed(plan, run, run_here, monkeypatch, seed)
-    same(run, undisturbed)
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("seed", range(1, 25))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.faults) for seed in range(1, 25))])
 def test_the_loss_curve_is_that_of_the_undisturbed_run_wherever_memory_runs_out(
     plan: Plan, undisturbed: RunDirectory, run_here: Here, begin: Begin, monkeypatch: pytest.MonkeyPatch, seed: int
 ) -> None:
