@@ -1,11 +1,15 @@
 """What the tests of equality share: the step of a cut batch beside the one of the uncut batch, by the largest difference."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import nn
+
+from engine.worker.modeling import keep_trainable
 
 Gradients = dict[str, torch.Tensor]
 
@@ -19,6 +23,26 @@ def uncut(rows: Sequence[Sequence[int]], labels: Sequence[Sequence[int]]) -> dic
     """All rows at once, as transformers' own loss takes them."""
     mask = padded([[1] * len(r) for r in rows], 0)
     return {"input_ids": padded(rows, 0), "attention_mask": mask, "labels": padded(labels, -100)}
+
+
+def build(config: Any, auto: str = "AutoModelForCausalLM") -> Any:
+    model = getattr(transformers, auto).from_config(config)
+    with torch.no_grad():  # initial weights are so small that neighbours hardly matter
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.1)
+    return model
+
+
+def in_4_bit(model: Any, folder: Path, dtype: torch.dtype = torch.float32, **options: Any) -> Any:
+    """The model, quantised as it is read from that folder, with what trains in fp32."""
+    model.save_pretrained(folder)
+    nf4 = transformers.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype, bnb_4bit_use_double_quant=True, **options
+    )
+    read = type(model).from_pretrained(folder, quantization_config=nf4, device_map={"": "cpu"}, dtype=dtype)
+    assert any(type(m).__name__ == "Linear4bit" for m in read.modules())
+    keep_trainable(read)
+    return read
 
 
 def stir(model: Any) -> Any:

@@ -13,14 +13,13 @@ from torch import nn
 from engine.worker import attention, causal, dropout, fused_lora
 from engine.worker.budget import TokenBudget
 from engine.worker.inner import inner_of
-from engine.worker.modeling import keep_trainable
 from engine.worker.packing import IGNORED, cut_packed, learned, pack
 from engine.worker.scoring import Reader
 from engine.worker.tasks.base import Encoded
 from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.preference import Preference
 from engine.worker.token_loss import Head, token_loss
-from tests.engine.worker.exact import assert_same, cut_step, gradients, same_as_uncut, stir, uncut
+from tests.engine.worker.exact import assert_same, build, cut_step, gradients, in_4_bit, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import plan_of
 
 SMALL = {
@@ -51,14 +50,6 @@ def rows(prompts: bool) -> tuple[list[list[int]], list[list[int]]]:
     if prompts:
         labels[3] = [IGNORED] * len(labels[3])  # a row that teaches nothing
     return ids, labels
-
-
-def build(config: Any) -> Any:
-    model = transformers.AutoModelForCausalLM.from_config(config)
-    with torch.no_grad():  # initial weights are so small that neighbours hardly matter
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return model
 
 
 def adapted(model: Any, **more: Any) -> Any:
@@ -144,12 +135,7 @@ def test_lora(prompts: bool) -> None:
 def test_lora_under_autocast_says_what_pefts_own_path_says(quantised: bool, tmp_path: Any) -> None:
     """As on a GPU: a frozen 16-bit (or 4-bit) base, adapters in fp32, and inputs of either type."""
     model = build(transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}))
-    model.save_pretrained(tmp_path)
-    options = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16)
-    if quantised:
-        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=options, dtype=torch.bfloat16)
-        keep_trainable(model)
-    model = adapted(model.to(torch.bfloat16) if not quantised else model)
+    model = adapted(in_4_bit(model, tmp_path, torch.bfloat16) if quantised else model.to(torch.bfloat16))
     layer = model.base_model.model.model.layers[0].mlp.up_proj
     usual = layer.forward
     assert fused_lora.fuse(model) == 14
@@ -183,10 +169,7 @@ def test_an_adapter_that_drops_learns_what_pefts_own_path_learns(
     monkeypatch.setattr(dropout, "kind_of", lambda _: device)
     model = build(transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}))
     if quantised:
-        model.save_pretrained(tmp_path)
-        options = transformers.BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
-        model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path, quantization_config=options, dtype=torch.float32)
-        keep_trainable(model)
+        model = in_4_bit(model, tmp_path)
     model = stir(get_peft_model(model, LoraConfig(r=rank, target_modules="all-linear", lora_dropout=0.2)))
     dropout.hasten(model)
     layer = model.base_model.model.model.layers[0].mlp.up_proj
@@ -226,18 +209,8 @@ def test_gradient_checkpointing() -> None:
 
 
 def test_qlora(tmp_path: Any) -> None:
-    pytest.importorskip("bitsandbytes")
     config = transformers.LlamaConfig(**DECODER | {"hidden_size": 64, "intermediate_size": 128}, tie_word_embeddings=False)
-    build(config).save_pretrained(tmp_path)
-    quantised = transformers.BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_use_double_quant=True, bnb_4bit_compute_dtype=torch.float32
-    )
-    model = transformers.AutoModelForCausalLM.from_pretrained(
-        tmp_path, quantization_config=quantised, device_map={"": "cpu"}, dtype=torch.float32
-    )
-    keep_trainable(model)
-    assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
-    assert compare(adapted(model)) < ROUNDING
+    assert compare(adapted(in_4_bit(build(config), tmp_path))) < ROUNDING
 
 
 @pytest.mark.parametrize(

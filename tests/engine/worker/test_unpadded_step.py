@@ -15,6 +15,7 @@ from engine.worker.batches import padded
 from engine.worker.inner import inner_of
 from engine.worker.layout import layout
 from engine.worker.packing import cut_packed
+from tests.engine.worker import exact
 from tests.engine.worker.exact import Gradients, gradients, stir
 
 WORDS = 97
@@ -60,11 +61,7 @@ def _fixed() -> None:
 
 
 def build(config: Any, auto: str = "AutoModelForSequenceClassification") -> Any:
-    model = getattr(transformers, auto).from_config(config)
-    with torch.no_grad():  # initial weights are so small that neighbours hardly matter
-        for p in model.parameters():
-            p.add_(torch.randn_like(p) * 0.1)
-    return model
+    return exact.build(config, auto)
 
 
 def adapted(model: Any, **more: Any) -> Any:
@@ -220,19 +217,8 @@ def test_the_last_layers_alone() -> None:
 
 
 def test_qlora(tmp_path: Any) -> None:
-    pytest.importorskip("bitsandbytes")
-    from engine.worker.modeling import keep_trainable
-
-    build(transformers.BertConfig(**SMALL | {"hidden_size": 64, "intermediate_size": 128}, **STILL)).save_pretrained(tmp_path)
-    quantised = transformers.BitsAndBytesConfig(
-        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.float32, llm_int8_skip_modules=["classifier"]
-    )
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(
-        tmp_path, quantization_config=quantised, device_map={"": "cpu"}, dtype=torch.float32
-    )
-    keep_trainable(model)
-    assert any(type(m).__name__ == "Linear4bit" for m in model.modules())
-    assert compare(adapted(model)) < ROUNDING
+    model = build(transformers.BertConfig(**SMALL | {"hidden_size": 64, "intermediate_size": 128}, **STILL))
+    assert compare(adapted(exact.in_4_bit(model, tmp_path, llm_int8_skip_modules=["classifier"]))) < ROUNDING
 
 
 def test_a_family_that_cannot_stays_padded_and_says_the_same_as_before() -> None:
