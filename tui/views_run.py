@@ -162,19 +162,23 @@ def best(state: "RunState", name: str) -> tuple[int, float] | None:
 
 
 def machine(state: "RunState", predicted: int | None, width: int, height: int) -> Content:
-    """Memory now, at its peak and as predicted, against what was free; load; disk. Two lines, or more where they fit."""
-    available = real(state.info.get("memory_available"))
-    sizes = [_("now {size}").format(size=size(state.memory_now)), _("peak {size}").format(size=size(state.memory_peak))]
+    """Memory now, at its peak and as predicted, against what was free; load; disk. Two lines, or more where they fit.
+
+    Once it has ended nothing is so now.
+    """
+    available, live = real(state.info.get("memory_available")), state.status in LIVE
+    sizes = [_("now {size}").format(size=size(state.memory_now))] if live else []
+    sizes += [_("peak {size}").format(size=size(state.memory_peak))]
     sizes += [_("predicted {size}").format(size=size(predicted))] if predicted else []
     free = [_("of {size} free at the start").format(size=size(available))] if available else []
-    load = f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")
+    load = (f" {sign('·')} ".join(_loads(state.machine)) or _("no gauges yet")) if live else ""
     low = height < 4
     cells = max(width - 9 - (Content(load).cell_length + 2 if low else 0), 8)
-    bar = gauge_bar(state.memory_now, state.memory_peak, predicted, available, min(cells, 60))
+    bar = gauge_bar(state.memory_now if live else None, state.memory_peak, predicted, available, min(cells, 60))
     first = Content.assemble((padded(_("memory"), 9), "$text-muted"), bar, f"  {load}" if low else "")
     if low:
         return Content("\n").join([first, Content(f" {sign('·')} ".join([*sizes, *free]))])
-    return Content("\n").join([first, *(Content(line) for line in (f" {sign('·')} ".join(sizes), *free, load))])
+    return Content("\n").join([first, *(Content(line) for line in (f" {sign('·')} ".join(sizes), *free, load) if line)])
 
 
 def _loads(gauges: dict[str, Any]) -> list[str]:
@@ -211,6 +215,7 @@ def evaluations(state: "RunState", metric_name: str, width: int) -> Content:
         lines.append(Content(f"{mark}{number(e.step):>{7 - len(mark)}} {metric(e.metrics.get('loss')):>8}{scores}"))
     if not found:
         none = state.info.get("evaluations") == 0
-        words = _("none: there are no validation rows") if none else _("the first one comes during training")
+        coming = _("the first one comes during training") if state.status in LIVE else _("none: it ended before the first one")
+        words = _("none: there are no validation rows") if none else coming
         lines.append(Content.styled(words, "$text-muted"))
     return Content("\n").join(lines)

@@ -168,7 +168,7 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path,
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
-        assert "2 now" in screen(app)
+        assert re.search("2 now.*now [0-9–].*cpu|2 now.*no gauges.*now", screen(app), re.S)
         worker.die("Killed: [/] \x1b[31mout of memory\x1b]0;hi\x07")
         await wait(pilot, lambda: "died" in screen(app))
         await wait(pilot, lambda: "out of memory" in log_of(app))
@@ -176,11 +176,14 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path,
         assert "[/]" in log_of(app)
         await wait(pilot, lambda: "r resumes the run" in screen(app))
         assert "2 at the end" in screen(app)
+        assert not re.search("now [0-9–]|cpu [0-9]|gauges", screen(app)), "nothing is so now"
         await pilot.press("7")
         await wait(pilot, lambda: "7 advice" in screen(app))
         told = app.screen.query_one("#advice-text", Quiet).render().plain
         assert "most often because the machine ran out of memory" in told
         assert "Nothing to do" not in told
+        await pilot.press("5")
+        await wait(pilot, lambda: "none: it ended before the first one" in screen(app))
 
 
 @pytest.mark.parametrize(
