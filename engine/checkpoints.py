@@ -15,8 +15,8 @@ from typing import Any
 from engine.files import DISK_FULL, folder_size, read_json, sha256_of, sync_files, sync_folder, write_json
 from engine.text import first_line
 from recommender.errors import TrainingFailed
+from recommender.figures import size
 from recommender.footprint import CHECKPOINTS
-from recommender.reasons import size
 
 MANIFEST = "manifest.json"
 FINISHED = "finished.json"

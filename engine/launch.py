@@ -22,9 +22,9 @@ from engine.processes import execute
 from engine.rundir import BEGUN_ANEW, RunDirectory, is_group
 from recommender.errors import Refused
 from recommender.facts import Machine
+from recommender.figures import size
 from recommender.footprint import BESIDE_RESULT, BESIDE_WEIGHTS, CHECKPOINTS
 from recommender.plan import Plan
-from recommender.reasons import size
 
 ALLOCATOR = {
     "MALLOC_MMAP_MAX_": "0",

@@ -20,8 +20,8 @@ from recommender.assignment import field_of
 from recommender.counting import counted_rows
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
+from recommender.figures import duration
 from recommender.plan import Plan
-from recommender.reasons import duration
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 
 FEWEST_ROWS = 2_000

@@ -6,10 +6,11 @@ from typing import Any
 from recommender import kernels, timing
 from recommender.counting import is_labelled
 from recommender.facts import Facts
+from recommender.figures import size
 from recommender.footprint import disk_needed, trained_parameters, wide_moments
 from recommender.memory import Placed, as_memory, compared, groups_of, place
 from recommender.plan import Plan
-from recommender.reasons import reason, size
+from recommender.reasons import reason
 from recommender.recommendation import METHOD_NAMES, UNCOUNTED, Candidate, Hours, Method, Reason, Settings
 from recommender.shape import Shape, checkpoint_bytes_per_parameter, quantised_elsewhere, shape_of, tuned_as_encoder
 from recommender.traced import at_once, note, note_shown, parameters

@@ -10,10 +10,11 @@ from recommender.cautions import data_cautions, goal_cautions, machine_cautions
 from recommender.counting import distinct_rows, examples_of, is_labelled, like_pretraining, rows_of, task_of, trained_tokens
 from recommender.evidence import POINT_RULES, PointRule, Situation
 from recommender.facts import Device, Facts
+from recommender.figures import size
 from recommender.flips import flip_conditions
 from recommender.lints import lint, lint_for
 from recommender.rates import RANKS
-from recommender.reasons import caution, reason, size
+from recommender.reasons import caution, reason
 from recommender.recommendation import (
     IN_SENTENCES,
     METHOD_NAMES,

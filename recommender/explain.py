@@ -5,9 +5,10 @@ from typing import Any, Literal
 
 from recommender.base import Fact
 from recommender.facts import Facts
+from recommender.figures import size
 from recommender.gates import PHYSICS
 from recommender.language import marked, said
-from recommender.reasons import sentence, size
+from recommender.reasons import sentence
 from recommender.recommendation import METHOD_NAMES, METHODS, Candidate, Method, Reason, Recommendation
 from recommender.savings import largest
 

@@ -7,8 +7,9 @@ from typing import Any
 from recommender.candidates import hours_needed
 from recommender.counting import distinct_rows, is_labelled
 from recommender.facts import Facts
+from recommender.figures import size
 from recommender.memory import place
-from recommender.reasons import sentence, size
+from recommender.reasons import sentence
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 from recommender.shape import shape_of
 from recommender.traced import note_shown

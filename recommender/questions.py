@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from recommender.candidates import TIME_SHARE
 from recommender.decide import completed
 from recommender.facts import CLASSIFYING, Facts, Goal
+from recommender.figures import plain
 from recommender.flips import Decide
 from recommender.language import marked, said
-from recommender.reasons import plain
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation, Settings, Verdict
 
 Value = str | int | float | bool | None

@@ -1,7 +1,7 @@
 """Reasons and warnings: a code, the facts that made it fire, and the sentence that one renderer fills from those facts.
 
-The sentences stand in the `catalogue` modules; another language is another catalogue (`language`). Number
-formats: `:size` bytes, `:share` percent, `:count` 1 234, `:short` 1.2k, `:hours` time, `:num` a short number.
+The sentences stand in the `catalogue` modules; another language is another catalogue (`language`). Number formats
+(`figures`): `:size` bytes, `:share` percent, `:count` 1 234, `:short` 1.2k, `:hours` time, `:num` a short number.
 """
 
 import string
@@ -11,6 +11,7 @@ from typing import Any
 from recommender.catalogue import CONSTANTS, SENTENCES
 from recommender.catalogue_settings import SETTINGS
 from recommender.evidence import source
+from recommender.figures import duration, plain, share, short_count, size
 from recommender.language import said
 from recommender.recommendation import Caution, Reason
 
@@ -44,59 +45,6 @@ class _Numbers(string.Formatter):
 
 
 _RENDERER = _Numbers()
-
-
-def plain(value: float) -> str:
-    """A short number: `0.05`, `2.6`, `2e-5`, `1.5e-4`, `1 000`."""
-    if abs(value) >= 999.5:
-        return f"{value:,.0f}".replace(",", " ")
-    if value == 0 or abs(value) >= 1e-2:
-        return f"{value:.3g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
-    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
-
-
-ALMOST = 0.9995
-"""Of a unit: what would be rounded to a thousand of the smaller one is said in the larger."""
-
-
-def size(value: float) -> str:
-    """Bytes for people, in powers of ten: `8.1 GB`."""
-    for unit, factor in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if value >= ALMOST * factor:
-            scaled = value / factor
-            return f"{scaled:.1f} {unit}" if scaled < 100 and unit != "kB" else f"{scaled:.0f} {unit}"
-    return f"{value:.0f} B"
-
-
-def short_count(value: float) -> str:
-    """A count for people: `110M`, `8.0B`, `950`."""
-    for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= ALMOST * factor:
-            scaled = value / factor
-            return f"{scaled:.1f}{unit}".replace(".0k", "k") if scaled < 10 else f"{scaled:.0f}{unit}"
-    return f"{value:.0f}"
-
-
-def share(value: float) -> str:
-    """A share as percent: `12%`, `0.4%`."""
-    percent = 100 * value
-    if 99 < percent < 100:  # never all of them where a few are not
-        return f"{min(percent, 99.9):.1f}%"
-    if 0 < percent < 0.05:  # nor none where a few are
-        return "<0.1%"
-    return f"{percent:.0f}%" if percent >= 10 else f"{percent:.1f}".removesuffix(".0") + "%"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people: `45 s`, `12 min`, `3.5 h`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 5400:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return said("{count} days").format(count=f"{seconds / 86_400:.1f}")
 
 
 def sentence(code: str, facts: dict[str, Any] | None = None) -> str:

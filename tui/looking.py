@@ -18,7 +18,7 @@ from engine.prediction.candidates import Own, prepare, with_counted_steps
 from engine.text import one_line
 from recommender.decide import recommend
 from recommender.facts import Facts, Goal, Machine
-from recommender.reasons import size
+from recommender.figures import size
 from recommender.recommendation import Method
 from tui.commands_inspect import rows_of
 from tui.flags import said_goal

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.text import clean
+from recommender.figures import share
 from tui.i18n import _
-from tui.words import number, share, size
+from tui.words import number, size
 
 MERGING = {
     "load": _("Loading the base and the adapter …"),

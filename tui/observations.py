@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from engine.text import one_line
+from recommender.figures import share
 from recommender.language import marked
 from tui.i18n import _, plural
-from tui.words import amount, number, share
+from tui.words import amount, number
 
 if TYPE_CHECKING:
     from recommender.facts import DataFacts, ModelFacts

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from rich.cells import cell_len
 
-from recommender.reasons import size
+from recommender.figures import size
 from tui.cells import padded
 from tui.i18n import _
 from tui.words import number, sign

@@ -10,12 +10,13 @@ from engine.inspect import DataInspection, ModelInspection
 from engine.tables.table import joined_names
 from engine.text import one_line
 from recommender.facts import CLASSIFYING, DataFacts, Device, Machine, Truncation
+from recommender.figures import share
 from tui.error_words import in_words
 from tui.i18n import _, plural
 from tui.observations import columns_of, of_data, task_name
 from tui.show import listed
 from tui.show_table import headed_table
-from tui.words import amount, number, share, sign, size
+from tui.words import amount, number, sign, size
 
 MOST_LABELS = 20
 LENGTHS_SHOWN = 8

@@ -6,10 +6,11 @@ from rich.cells import cell_len
 from textual.content import Content
 
 from engine.text import one_line
+from recommender.figures import share
 from tui import judged
 from tui.i18n import _, plural
 from tui.widgets.bars import candidate_bar
-from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, share, sign, size
+from tui.words import amount, duration, memory_sum, memory_verdict, number, rate, sign, size
 
 if TYPE_CHECKING:
     from recommender.recommendation import Candidate, Memory, Settings

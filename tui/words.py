@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from recommender import figures
 from tui.i18n import _
 
 if TYPE_CHECKING:
@@ -97,12 +98,10 @@ def number(n: float | None) -> str:
 
 def amount(n: float | None) -> str:
     """A large count in three digits: `22.7 M`."""
-    from recommender.reasons import ALMOST
-
     if n is None:
         return sign("–")
     for unit, factor in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("k", 1e4)):
-        if n >= (factor if unit == "k" else ALMOST * factor):
+        if n >= (factor if unit == "k" else figures.ALMOST * factor):
             scaled = n / (1e3 if unit == "k" else factor)
             return f"{scaled:.0f} {unit}" if scaled >= 100 or unit == "k" else f"{scaled:.3g} {unit}"
     return number(n)
@@ -125,27 +124,16 @@ def rate(value: float | None) -> str:
 
 def size(value: float | None) -> str:
     """Bytes: `8.1 GB`."""
-    from recommender.reasons import size as bytes_in_words
-
-    return sign("–") if value is None else bytes_in_words(value)
-
-
-def share(value: float) -> str:
-    """A share as percent: `12%`."""
-    from recommender.reasons import share as percent
-
-    return percent(value)
+    return sign("–") if value is None else figures.size(value)
 
 
 def duration(seconds: float | None) -> str:
     """Seconds: `45 s`, `12 min`, `3.5 h`; below ten seconds one decimal, `34 ms` where that would be zero."""
-    from recommender.reasons import duration as time_in_words
-
     if seconds is None:
         return sign("–")
     if 0 < seconds < 0.0995:
         return f"{1000 * seconds:.0f} ms"
-    return f"{seconds:.1f} s" if seconds < 9.95 else time_in_words(seconds)
+    return f"{seconds:.1f} s" if seconds < 9.95 else figures.duration(seconds)
 
 
 def seconds_ago(moment: float | None, now: float | None = None) -> str:
@@ -251,7 +239,7 @@ def memory_verdict(candidate: "Candidate") -> str:
         return _("does not fit")
     if not candidate.fits:
         return _("cannot run here")
-    return _("fits, {share} free").format(share=share(1 - memory.predicted / max(memory.available, 1)))
+    return _("fits, {share} free").format(share=figures.share(1 - memory.predicted / max(memory.available, 1)))
 
 
 def memory_sum(memory: "Memory", *, brief: bool = False) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from engine.files import disk_free
 from engine.inspection.pipes import Progress
 from recommender.errors import Refused
-from recommender.reasons import size
+from recommender.figures import size
 
 UNIT = "bytes to download"
 PIECE = 1_000_000

@@ -38,9 +38,9 @@ from engine.worker.tasks.registry import task_of
 from recommender.errors import Exit, InputError, LoracleError, Refused
 from recommender.facts import CLASSIFYING, Family
 from recommender.facts import Task as PlanTask
+from recommender.figures import size
 from recommender.footprint import BESIDE_WEIGHTS
 from recommender.plan import Plan
-from recommender.reasons import size
 
 ROWS, TOKENS = 16, 128
 """Rows that both models read at the end, and tokens of each."""

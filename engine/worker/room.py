@@ -14,9 +14,9 @@ from engine.worker.modeling import Built
 from engine.worker.narrator import Narrator
 from engine.worker.trainer import LogicalBatchTrainer
 from recommender.errors import Refused
+from recommender.figures import size
 from recommender.footprint import BESIDE_WEIGHTS, CHECKPOINTS
 from recommender.plan import Plan
-from recommender.reasons import size
 
 
 def room_for_files(run: RunDirectory, plan: Plan, tell: Narrator, trainer: LogicalBatchTrainer, built: Built) -> dict[str, Any]:

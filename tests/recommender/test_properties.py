@@ -12,9 +12,9 @@ from recommender.counting import counted_rows, distinct_rows
 from recommender.decide import decide, recommend
 from recommender.explain import explain
 from recommender.facts import Backend, Facts, Family, Task
+from recommender.figures import duration, plain, share, short_count, size
 from recommender.footprint import Step
 from recommender.plan import DataChoice, ModelChoice, Plan
-from recommender.reasons import duration, plain, share, short_count, size
 from recommender.recommendation import METHODS, Caution, Reason
 from recommender.shape import shape_of
 

@@ -7,9 +7,9 @@ import pytest
 
 from recommender.decide import recommend
 from recommender.facts import Device, Facts
+from recommender.figures import share
 from recommender.lints import share_cut
 from recommender.names import memory_in_name
-from recommender.reasons import share
 from recommender.recommendation import METHODS, Recommendation
 from tests.recommender.test_recommend import BERT, CPU, IMDB, INSTRUCTIONS, LLAMA_8B, gpu
 

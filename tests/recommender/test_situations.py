@@ -15,8 +15,8 @@ import pytest
 from recommender.decide import recommend
 from recommender.explain import explain
 from recommender.facts import Facts
+from recommender.figures import size
 from recommender.plan import DataChoice, ModelChoice, Plan
-from recommender.reasons import size
 from recommender.recommendation import METHOD_NAMES, METHODS, Recommendation
 
 FILES = sorted((Path(__file__).parent / "situations").glob("*.json"))

@@ -13,6 +13,7 @@ from textual.widgets import Input
 
 from engine.text import clean, one_line
 from recommender.errors import LoracleError
+from recommender.figures import share
 from tui import keys
 from tui.background import in_thread
 from tui.cells import padded
@@ -21,7 +22,7 @@ from tui.i18n import _
 from tui.screens.panes import PanesScreen
 from tui.widgets.pane import TextPane
 from tui.widgets.quiet import Quiet
-from tui.words import duration, share, sign, unicode_terminal
+from tui.words import duration, sign, unicode_terminal
 
 if TYPE_CHECKING:
     from engine.rundir import RunDirectory
