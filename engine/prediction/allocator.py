@@ -4,8 +4,8 @@ The rules are those of c10/cuda/CUDACachingAllocator.cpp with its defaults and o
 at most 1 MiB come from segments of 2 MiB, below 10 MiB from segments of 20 MiB, larger ones from a segment of their own in
 steps of 2 MiB; the smallest free block that fits is taken, the lower address first; a large block is split only when more than
 1 MiB is left of it, so that it may count for up to 1 MiB more than its tensor; neighbours that are both free become one. With
-expandable segments each pool is one segment that grows by pages, and whatever is left of a block is split off. Where a segment
-finds no room, those that are free as a whole are given back first (`release_cached_blocks`).
+expandable segments each pool is one segment that grows by pages, its end is taken last of all, and whatever is left of a block
+is split off. Where a segment finds no room, those that are free as a whole are given back first (`release_cached_blocks`).
 Not modelled: garbage collection, which is off unless a setting turns it on, and expandable segments at the limit.
 """
 
@@ -46,6 +46,8 @@ class _Pool:
         place = bisect_left(self.free, (size, -1))
         if place == len(self.free):
             return None
+        if place + 1 < len(self.free) and self.blocks[self.free[place][1]] is self.end:
+            place += 1  # for the end counts how far it could grow (`get_free_block`)
         block = self.blocks[self.free.pop(place)[1]]
         block.free = False
         return block

@@ -61,6 +61,9 @@ def test_a_block_that_is_too_small_stays_and_more_is_reserved() -> None:
     assert counters([(1, 20 * MIB - 512)], expandable=True) == (20 * MIB - 512, 20 * MIB), "however little is left"
     # Of what is free at the end only the lack is mapped.
     assert counters([(1, 30 * MIB), (1, -1), (2, 50 * MIB)], expandable=True) == (50 * MIB, 60 * MIB)
+    # What is free at the end could grow: a larger block before it is taken instead.
+    held = [(1, 40 * MIB), (2, 20 * MIB), (3, 15 * MIB), (1, -1), (3, -1), (4, 18 * MIB)]
+    assert counters([*held, (5, 40 * MIB)], expandable=True) == (78 * MIB, 100 * MIB)
 
 
 def test_an_emptied_cache_gives_back_whole_segments_only() -> None:
