@@ -57,6 +57,11 @@ class Device(Given):
     held_by_others: Count | None = None
     """Bytes that processes other than this one hold now."""
 
+    @property
+    def room(self) -> int | None:
+        """Bytes that are free, none on a full card; the whole where only that is known."""
+        return self.memory_total if self.memory_free is None else self.memory_free
+
     @field_validator("compute_capability", mode="before")
     @classmethod
     def _capability_as_printed(cls, given: Any) -> Any:
@@ -111,7 +116,7 @@ class Machine(Given):
         """The one accelerator a run would see: the freest. `None` on a CPU."""
         if self.backend == "cpu" or not self.devices:
             return None
-        return max(self.devices, key=lambda d: (d.memory_free is not None, d.memory_free or d.memory_total or 0))
+        return max(self.devices, key=lambda d: (d.memory_free is not None, d.room or 0))
 
 
 class ModelFacts(Given):

@@ -183,6 +183,8 @@ class TrainingStep(Given):
         ours = {name: WORDS[name].get(word, word) for name, word in said.items()}
         beside = (BESIDE[pair] for pair in said.items() if pair in BESIDE)
         given = given | ours | {name: word for name, word in beside if given.get(name) is None}
+        if (targets := given.get("target_modules")) is not None and _is_all_linear(targets):
+            given["target_modules"] = "all-linear"
         if (given.get("quantization"), given.get("method")) == ("int8", "lora"):  # adapters over a base in bits
             given["method"] = "qlora"
         return given | _as_trl_does(given)
@@ -214,6 +216,12 @@ class TrainingStep(Given):
     def adapters(self) -> bool:
         """Whether adapters are trained beside a frozen base."""
         return self.method != "full"
+
+
+def _is_all_linear(targets: Any) -> bool:
+    """Whether that is peft's word for all maps, in whatever case, as it takes it; or a list of it alone."""
+    word = targets[0] if isinstance(targets, list) and len(targets) == 1 else targets
+    return isinstance(word, str) and word.strip().lower().replace("_", "-") == "all-linear"
 
 
 def version_of(told: str) -> tuple[int, ...]:

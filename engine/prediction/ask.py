@@ -16,6 +16,7 @@ from engine.launch import arithmetic
 from engine.prediction.configured import Cannot, check_step, checked
 from engine.prediction.contradictory import check, ignored
 from engine.prediction.heads import head_of
+from engine.prediction.resolve import OLDER
 from engine.text import clean
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
@@ -47,16 +48,20 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     if facts.machine.backend not in KNOWN:
         said = f"kernels and allocator of the backend {facts.machine.backend} are not in the table; a real probe can measure it"
         raise Cannot("unknown_device", f"cannot predict: {said}.")
-    small = next((d.memory_total for d in facts.machine.devices if 0 < (d.memory_total or 0) < LEAST_CARD), None)
-    if small is not None:
-        raise Cannot("absurd_number", f"machine.devices: memory_total is {small:,}, and sizes are bytes; no card has so few.", 2)
+    for device in facts.machine.devices:
+        total, free = device.memory_total, device.memory_free
+        if total is not None and total < LEAST_CARD:
+            said = f"memory_total is {total:,}, and sizes are bytes; no card has so few"
+            raise Cannot("absurd_number", f"machine.devices: {said}.", 2)
+        if total is not None and (free or 0) > total:
+            raise Cannot("contradiction", f"machine.devices: memory_free is {free:,}, and memory_total only {total:,}.", 2)
     try:
         check(step, facts)
     except InputError as error:
         raise Cannot("contradiction", error.message, 2) from None
     given = facts.model
     facts = facts.model_copy(update={"model": checked(given)})
-    check_step(step, facts.model.config or {}, step.head or head_of(facts))
+    check_step(step, facts.model.config or {}, head := step.head or head_of(facts))
     rows, length = max(step.micro_batch_rows, step.evaluation_rows or 0), step.length
     if rows * length > MOST_TOKENS:
         raise Cannot("absurd_number", f"step: {rows:,} rows of {length:,} tokens are more than any device holds.", 2)
@@ -65,9 +70,11 @@ def estimate(facts: Facts, *, cancel: Cancel | None = None) -> dict[str, Any]:
     silent = [] if told else ["machine"]
     silent += [] if given.config else ["model.config"]
     silent += [name for name in USUAL if name not in step.model_fields_set]
-    passed = [clean(name)[:MOST_NAME] for name in ignored(step)[:MOST_NAMES]]
+    absent: list[str] = found.pop("ignored", [])
+    passed = [clean(name)[:MOST_NAME] for name in [*ignored(step, head), *absent][:MOST_NAMES]]
     kept = method_of(facts.model.config or {})  # what bitsandbytes has in 4 bit is what QLoRA's step counts
     passed += ["model.config.quantization_config"] if kept and (kept, step.method) != ("bitsandbytes", "qlora") else []
+    passed += ["older_attention"] if step.older_attention and (facts.model.config or {}).get("model_type") not in OLDER else []
     passed += ["data.task"] if facts.data.task == "preference" else []  # no step has pairs, nor a reference
     return found | {"assumed": [*silent, *found["assumed"]]} | ({"ignored": passed} if passed else {})
 

@@ -56,8 +56,11 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     named = step.target_modules
     if named is not None and not (named.strip() if isinstance(named, str) else [t for t in named if t.strip()]):
         return "target_modules is empty, and adapters stand beside some map"
-    if step.trained is not None and not any(t.strip() for t in step.trained) and not step.adapters:
+    unnamed = [not t.strip(" .") for t in step.trained or ()]
+    if step.trained is not None and all(unnamed) and not step.adapters:
         return "trained is empty, and method full trains something"
+    if any(unnamed):
+        return f"trained is {step.trained}, and every part has a name"
     head = step.head or head_of(facts)
     if step.loss == "fused" and head in ("classification", "tagging"):
         return f"loss fused is that of a vocabulary's logits, and head is {head}"
@@ -71,7 +74,7 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     return None
 
 
-def ignored(step: TrainingStep) -> list[str]:
+def ignored(step: TrainingStep, head: str) -> list[str]:
     """Names of what a step says and no answer can count: what is not understood, what full fine-tuning has none of, and what
     Loracle's own step chooses by itself."""
     unknown = [name for name, value in (step.model_extra or {}).items() if value is not None]
@@ -83,6 +86,9 @@ def ignored(step: TrainingStep) -> list[str]:
     unknown += [name for name in of_maps if getattr(step, name)]
     unknown += ["use_reentrant"] if step.use_reentrant is not None and step.gradient_checkpointing == "none" else []
     unknown += ["optimizer_state_dtype"] if step.optimizer_state_dtype and step.optimizer in WITHOUT_CHOICE else []
+    unknown += ["labels"] if step.labels and head not in ("classification", "tagging") else []
+    unknown += ["label_smoothing"] if step.label_smoothing and step.loss != "plain" else []
+    unknown += ["frozen_kept"] if step.frozen_kept and step.sharding != "fsdp" else []
     return unknown if step.adapters else [*unknown, *(n for n in ("adapter_dtype", "target_modules") if getattr(step, n))]
 
 

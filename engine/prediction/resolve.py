@@ -132,6 +132,8 @@ def _take_attention(choices: _Open, facts: Facts) -> None:
     if (facts.model.config or {}).get("model_type") in OLDER:
         told, own = step.transformers, step.loss == "chunked"  # which is the engine's loss, beside what is installed
         choices.take("older_attention", told is not None and version_of(told) < TODAYS, None if told or own else True)
+    elif step.older_attention:
+        choices.found["older_attention"] = False
     if step.attention is None and not written_out:
         choices.assumed.append("attention")  # torch chooses
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice

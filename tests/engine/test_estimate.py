@@ -97,6 +97,7 @@ STEP = {"method": "lora", "micro_batch_rows": 2, "length": 32, "rank": 8, "head"
         ({}, {"optimizer": "adamw_bf16", "optimizer_state_dtype": "float32"}, "contradiction", "keeps moments in bfloat16"),
         ({}, {"optimizer": "paged_lion", "optimizer_state_dtype": "bfloat16"}, "contradiction", "of paged_lion in float32"),
         ({}, {"method": "full", "rank": None, "trained": [" "]}, "contradiction", "trained is empty"),
+        ({}, {"trained": ["lm_head", "."]}, "contradiction", "and every part has a name"),
         ({}, {"head": "tagging", "loss": "fused"}, "contradiction", "a vocabulary's logits, and head is tagging"),
         ({}, {"head": "masked_lm", "loss": "chunked_nll"}, "contradiction", "TRL's of the next token, and head is masked_lm"),
         ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, {"head": None, "trl": "1.16"}, "contradiction",
@@ -254,6 +255,9 @@ def test_the_words_of_other_programs_arguments_are_understood() -> None:
     written = {"method": "QLoRA", "base_dtype": "torch.bfloat16", "sharding": "ZeRO-3", "optimizer": "AdamW"}
     meant = {"method": "qlora", "base_dtype": "bfloat16", "sharding": "zero3", "optimizer": "adamw"}
     assert TrainingStep.model_validate(written) == TrainingStep.model_validate(meant)
+    whole = {"method": "lora", "target_modules": "all-linear"}
+    for targets in ("ALL-LINEAR", "all_linear", ["all-linear"]):
+        assert TrainingStep.model_validate(whole | {"target_modules": targets}) == TrainingStep.model_validate(whole)
     for word, kernels, expected in (("liger", None, "liger"), ("liger", "usual", "usual"), ("fused", None, None)):
         step = TrainingStep.model_validate({"method": "full", "loss": word, "kernels": kernels})
         assert (step.loss, step.kernels) == ("fused", expected), "the loss's name says whose kernels run, where nothing else does"
@@ -326,10 +330,24 @@ def test_an_encoder_reads_as_many_tokens_as_it_has_positions() -> None:
         step(513)
 
 
-def test_memory_in_gigabytes_is_no_memory_in_bytes() -> None:
-    facts = {"machine": {"devices": [{"name": "RTX 4090", "memory_total": 24}]}, "model": {"config": CONFIG}, "step": STEP}
-    with pytest.raises(Cannot, match="memory_total is 24, and sizes are bytes"):
+@pytest.mark.parametrize(
+    ("memory", "words"),
+    [
+        ({"memory_total": 24}, "memory_total is 24, and sizes are bytes"),
+        ({"memory_total": 0}, "memory_total is 0, and sizes are bytes"),
+        ({"memory_total": 24 << 30, "memory_free": 25 << 30}, "memory_free is 26,843,545,600, and memory_total only 25,7"),
+    ],
+)
+def test_memory_that_no_card_has_is_refused(memory: dict[str, int], words: str) -> None:
+    facts = {"machine": {"devices": [{"name": "RTX 4090", **memory}]}, "model": {"config": CONFIG}, "step": STEP}
+    with pytest.raises(Cannot, match=words):
         estimate(Facts.model_validate(facts))
+
+
+def test_a_full_card_is_not_taken_for_an_empty_one() -> None:
+    full, half = {"memory_total": 80 << 30, "memory_free": 0}, {"memory_total": 24 << 30, "memory_free": 12 << 30}
+    several = Machine.model_validate({"backend": "cuda", "devices": [full, half]})
+    assert several.device == several.devices[1]
 
 
 def test_padding_behind_the_vocabulary_is_no_error_of_models_that_embed_none() -> None:
@@ -361,6 +379,10 @@ def test_what_is_said_and_cannot_be_counted_is_named(monkeypatch: pytest.MonkeyP
     for again, passed in (("none", ["use_reentrant"]), ("layer", None), (None, None)):
         how = Facts.model_validate(card | {"step": STEP | {"use_reentrant": False, "gradient_checkpointing": again}})
         assert estimate(how).get("ignored") == passed, "it is a way of checkpointing"
+    unused = {"labels": 5, "label_smoothing": 0.1, "loss": "chunked_nll", "frozen_kept": True, "older_attention": True}
+    names = ["labels", "label_smoothing", "frozen_kept", "older_attention"]
+    assert estimate(Facts.model_validate(card | {"step": STEP | unused}))["ignored"] == names
+    assert resolved(Facts.model_validate(card | {"step": STEP | unused})).step.older_attention is False, "a Llama's never was"
     sgd = STEP | {"optimizer": "sgd", "momentum": 0.9, "optimizer_state_dtype": "uint8"}
     assert estimate(Facts.model_validate(card | {"step": sgd}))["ignored"] == ["optimizer_state_dtype"], "they are as the weights"
     assert resolved(facts).step.optimizer_state_dtype is None, "8-bit moments have scales in fp32, and small ones are"

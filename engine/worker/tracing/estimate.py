@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import torch
+
 from engine.inspection.processor import is_here
 from engine.prediction.cards import context_of
 from engine.prediction.experts import are_maps, experts_of
@@ -11,6 +13,7 @@ from engine.worker import products
 from engine.worker.tracing import dynamic, models, spans
 from engine.worker.tracing.choices import Way, left_open
 from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.plain import absent_parts
 from engine.worker.tracing.predicted import Predicted, predicted, stream_of, table_of
 from engine.worker.tracing.steps import card_of, own_step
 from recommender import sharing
@@ -90,7 +93,18 @@ def estimate(facts: Facts) -> dict[str, Any]:
         "seconds_per_step": one.seconds,
         **({} if room is None else {"fits": room}),
         "assumed": assumed,
+        "ignored": _absent(answer.step, content),
     }
+
+
+def _absent(step: TrainingStep, content: dict[str, Any]) -> list[str]:
+    """Parts that are to be trained whole and are not there; where none of them is, the step was refused."""
+    if len(step.trained or ()) < 2:
+        return []
+    head = "seq2seq" if step.head == "causal_lm" and step.target_length is not None else str(step.head)
+    with models.quiet():
+        model = models.skeleton(models.config_of(content), head, torch.float32, "sdpa")
+    return [f"trained: {part}" for part in absent_parts(model, step)]
 
 
 def _lengths_differ(answer: Resolved, card: Card, facts: Facts) -> bool | None:

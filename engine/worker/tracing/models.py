@@ -221,6 +221,8 @@ def adapted(model: Any, step: TrainingStep, head: str, *, live: Marks, device: s
             made = get_peft_model(model, config, autocast_adapter_dtype=step.adapter_dtype not in NARROW)
     except ValueError as error:
         raise of_experts(error) or InputError(f"step.target_modules {step.target_modules!r}: {first_line(error)}") from None
+    except TypeError as error:  # a list of modules, as all layers are
+        raise InputError(f"step.trained {step.trained!r}: {first_line(error)}") from None
     if apart:
         _drop_beside_maps(made, apart)
     wanted = NARROW.get(step.adapter_dtype or "")

@@ -66,6 +66,8 @@ class PlainLoop:
         dtype = DTYPES[step.base_dtype]
         make = skeleton if step.method == "qlora" else loaded
         self.model = make(self.config, self._head, dtype, "eager" if step.attention == "eager" else "sdpa", device)
+        if (absent := absent_parts(self.model, step)) and len(absent) == len(step.trained or ()):
+            raise InputError(f"step.trained: no parameter of the model has {' or '.join(absent)} in its name.")
         self._attention = older.attention(self.model) if step.older_attention else contextlib.nullcontext()
         fresh = fresh_modules(self.model, self._head)
         self._products: Any = contextlib.nullcontext()
@@ -82,8 +84,6 @@ class PlainLoop:
                 self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
-        if not self.trained:
-            raise InputError(f"step.trained: no parameter of the model has {' or '.join(step.trained or ())} in its name.")
         self.optimizer = _optimizer(self.model, self.trained, step)
         self.depth, self.vocabulary = depth_of(self.config), int(self.config.get_text_config().vocab_size)
         self._kept: list[torch.Tensor | None] = []
@@ -255,6 +255,17 @@ class PlainLoop:
 
 def _never(*_: Any) -> bool:
     return False
+
+
+def absent_parts(model: Any, step: TrainingStep) -> list[str]:
+    """Of the parts that are to be trained whole, those that the model does not have: peft passes them over (`_set_trainable`)."""
+    modules = [name for name, _ in model.named_modules()]
+    parameters = [f".{name}." for name, _ in model.named_parameters()]
+
+    def there(part: str) -> bool:
+        return any(name.endswith(part) for name in modules) if step.adapters else any(part in name for name in parameters)
+
+    return [part for part in step.trained or () if not there(part)]
 
 
 def _train_only(model: Any, parts: list[str]) -> None:

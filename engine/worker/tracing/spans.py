@@ -30,7 +30,7 @@ def free(machine: Machine) -> int | None:
     device = machine.device
     if device is None:
         return machine.ram_available if machine.backend == "cpu" else None
-    return device.memory_free or device.memory_total
+    return device.room
 
 
 def before(card: Card, step: TrainingStep) -> int:

@@ -666,6 +666,8 @@ def test_older_losses_and_a_full_card_widen_what_is_kept() -> None:
     assert spans.limited(kept, allocated, 112, context) == kept | {"low": 59, "high": 107}
     assert spans.limited(kept, allocated, 90, context) == {"predicted": 80, "low": 59, "high": 85}
     assert spans.limited(kept, allocated, 60, context) == kept, "what does not fit is told as it would be"
+    full = {"backend": "cuda", "devices": [{"memory_total": 80 << 30, "memory_free": 0}]}
+    assert spans.free(Machine.model_validate(full)) == 0
 
 
 def test_4_bit_maps_of_older_versions_compute_in_what_comes_first_and_copy_what_they_unpack() -> None:
@@ -1003,10 +1005,17 @@ def test_what_transformers_says_of_a_configuration_is_told_without_its_machinery
         config_of({"model_type": "llama", "hidden_size": 10, "num_attention_heads": 3})
 
 
-def test_a_step_that_trains_nothing_is_refused_in_a_sentence() -> None:
-    step = step_of(trained=["no_such_part"]).model_dump()
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_parts_to_train_that_the_model_does_not_have_are_told(method: str) -> None:
+    step = step_of(method=method, trained=["no_such_part"]).model_dump()
     with pytest.raises(InputError, match=r"^step\.trained: no parameter of the model has no_such_part in its name\.$"):
         estimate(Facts.model_validate({"model": {"config": LLAMA}, "step": step}))
+    if method == "lora":
+        everything = step | {"trained": ["layers"], "target_modules": ["lm_head"]}
+        with pytest.raises(InputError, match=r"^step\.trained \['layers'\]: .*ModuleList"):
+            estimate(Facts.model_validate({"model": {"config": LLAMA}, "step": everything}))
+    some = step | {"trained": ["embed_tokens", "lmhead"]}
+    assert estimate(Facts.model_validate({"model": {"config": LLAMA}, "step": some}))["ignored"] == ["trained: lmhead"]
 
 
 def test_counting_sees_what_is_released() -> None:
