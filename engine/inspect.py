@@ -224,6 +224,6 @@ def all_facts(
         gain = max(1.0, now.get("fp32", 0.0) / speed["fp32"]) if speed and speed.get("fp32") else 1.0
         speed = {name: rate * gain for name, rate in speed.items()} if speed else now
     profile = {name: known[name] for name in ("context", "runs") if known.get(name)}
-    measured = Measured(matmul_flops=speed or None, bandwidth=known.get("bandwidth"), memory_profile=profile or None,
-                        pace=known.get("pace") or None)  # fmt: skip
+    measured = Measured(matmul_flops=speed or None, bandwidth=known.get("bandwidth"), launch=known.get("launch"),
+                        memory_profile=profile or None, pace=known.get("pace") or None)  # fmt: skip
     return with_known_trial(Facts(machine=machine, model=model.facts, data=data.facts, goal=goal or Goal(), measured=measured))

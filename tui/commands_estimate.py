@@ -99,6 +99,8 @@ def _measured(found: dict[str, Any]) -> dict[str, str]:
         told[_("Copying in memory")] = f"{found['bandwidth'] / 1e9:.3g} GB/s"
     for kind, speed in (found.get("matmul_flops") or {}).items():
         told[_("Matrix products in {precision}").format(precision=kind)] = f"{speed / 1e9:.3g} Gflop/s"
+    if found.get("launch"):
+        told[_("The host, for an operation")] = f"{1e6 * found['launch']:.3g} µs"
     if found.get("context"):
         told[_("Held beside torch's memory")] = size(found["context"])
     return {name: value for name, value in told.items() if value is not None}

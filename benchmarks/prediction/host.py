@@ -13,28 +13,13 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, get_peft_model
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from engine.worker.tracing.calibration import Count
 
 ROUNDS = 30
 SMALL = {"hidden_size": 32, "num_hidden_layers": 8, "intermediate_size": 64, "vocab_size": 100, "num_attention_heads": 4}
-MAKES = ("detach", "_unsafe_view", "empty", "empty_like", "empty_strided")
 WAYS: dict[str, bool | None] = {"none": None, "hooks": False, "reentrant": True}
-
-
-class Count(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch here
-    """Operations that start a kernel on a card, and others."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.started = self.looks = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func.is_view or func.__name__.split(".")[0] in MAKES:
-            self.looks += 1
-        else:
-            self.started += 1
-        return func(*args, **(kwargs or {}))
 
 
 def model_of(kind: str, adapters: bool, reentrant: bool | None) -> Any:

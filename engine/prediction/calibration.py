@@ -28,7 +28,7 @@ SPREAD, SPREAD_OF_TIME = 0.05, 0.15
 """How far apart they may be, of memory and of time."""
 OF_CPU = 2
 """The way of runs on a processor. The first, by MKL alone and with small pieces of memory kept, tells nothing of the next."""
-OF_TORCH = ("matmul_flops", "bandwidth", "context", "name", "busy", "torch")
+OF_TORCH = ("matmul_flops", "bandwidth", "launch", "context", "name", "busy", "torch")
 """What another version of torch would do otherwise."""
 OF_PREDICTIONS = ("runs", "runs_until", "pace", "pace_until", "predictor")
 """What other code of ours would predict otherwise."""
@@ -181,6 +181,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "pace": _are_rates,
     "context": _is_rate,
     "bandwidth": _is_rate,
+    "launch": _is_rate,
     "reading": lambda value: _are_rates(value) and {"fp32", "time"} <= value.keys(),
 }
 """A file that somebody has changed says nothing where it is not of this form."""

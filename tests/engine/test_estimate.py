@@ -547,7 +547,7 @@ def test_the_card_that_would_train_is_the_one_that_is_measured(tmp_path: Path, m
 
     def ask(kind: str, request: dict[str, Any], *, extra: dict[str, str], **_: Any) -> dict[str, Any]:
         asked.update(request | extra)
-        return {"busy": False, "torch": version, "matmul_flops": {"fp32": 1e12}, "context": 5 * 10**8}
+        return {"busy": False, "torch": version, "matmul_flops": {"fp32": 1e12}, "launch": 2e-5, "context": 5 * 10**8}
 
     monkeypatch.setattr(calibration, "ask", ask)
     version = metadata.version("torch").partition("+")[0] + "+of another build"

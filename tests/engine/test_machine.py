@@ -209,6 +209,8 @@ def test_a_cpu_that_was_calibrated_while_it_was_busy_is_not_thought_slow_for_eve
     assert inspect.all_facts(CPU, model, rows).measured.matmul_flops == {"fp32": 1e11, "bf16": 3e11}
     monkeypatch.setattr(subject, "calibrate", lambda: {"fp32": 1e9})
     assert inspect.all_facts(CPU, model, rows).measured.matmul_flops == {"fp32": 1e10, "bf16": 3e10}, "it is busy now"
+    monkeypatch.setattr(calibration, "remembered", lambda machine: {"launch": 3e-5})
+    assert inspect.all_facts(Machine(backend="cuda"), model, rows).measured.launch == 3e-5
 
 
 def test_the_fastest_reading_of_the_last_days_counts_for_every_front_end(monkeypatch: pytest.MonkeyPatch) -> None:

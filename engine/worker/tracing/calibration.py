@@ -4,12 +4,15 @@ import contextlib
 import time
 from collections.abc import Callable
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.inspection.kernels import DEVICES
 from engine.worker import products
+from engine.worker.tracing.work import VIEW
 
 SECONDS = 0.4
 """Spent on each measurement."""
@@ -23,10 +26,17 @@ UNDISTURBED = 0.85
 """Of the time of its processors, what a product must have got: else somebody else computes here too."""
 CONTEXTS = (5e7, 5e9)
 """Bytes between which a context may lie; else somebody else took or gave back memory meanwhile."""
+TINY = {
+    "hidden_size": 32, "num_hidden_layers": 8, "intermediate_size": 64, "vocab_size": 100, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "use_cache": False,
+}  # fmt: skip
+"""A Llama of next to nothing: a card does its operations faster than any host starts them."""
+MAKES = ("detach", "_unsafe_view", "empty", "empty_like", "empty_strided")
+"""What starts no kernel, beside views."""
 
 
 def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
-    """Operations a second by precision, bytes a second, bytes of context.
+    """Operations a second by precision, bytes a second, bytes of context, and how fast the host of a card is.
 
     Of the first device of that backend that this process sees; `uuid` names it to NVIDIA's driver.
     """
@@ -51,6 +61,8 @@ def calibrate(backend: str, uuid: str | None = None) -> dict[str, Any]:
         context = now - before - torch.cuda.memory_reserved()
         if CONTEXTS[0] < context < CONTEXTS[1]:
             found["context"] = context
+    if cuda:
+        found["launch"] = host_pace(device)
     return found
 
 
@@ -63,6 +75,40 @@ def _in_use(uuid: str | None) -> int | None:
         handle = pynvml.nvmlDeviceGetHandleByUUID(uuid) if uuid else pynvml.nvmlDeviceGetHandleByIndex(0)
         return int(pynvml.nvmlDeviceGetMemoryInfo(handle).used)
     return None
+
+
+class Count(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch here
+    """Operations that start a kernel on a card, and others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started = self.looks = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func.is_view or func.__name__.split(".")[0] in MAKES:
+            self.looks += 1
+        else:
+            self.started += 1
+        return func(*args, **(kwargs or {}))
+
+
+def host_pace(device: torch.device) -> float:
+    """Seconds that the host needs for an operation of a forward pass, in the median."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **TINY)).to(device).train()
+    ids = torch.zeros(1, 4, dtype=torch.long, device=device)
+    with Count() as count:
+        model(input_ids=ids)
+    taken: list[float] = []
+    end = time.perf_counter() + SECONDS
+    while not taken or time.perf_counter() < end:
+        if device.type != "cpu":
+            torch.accelerator.synchronize()
+        begin = time.perf_counter()
+        model(input_ids=ids)
+        taken.append(time.perf_counter() - begin)
+    return median(taken) / float(count.started + VIEW * count.looks)
 
 
 def _products(device: torch.device, dtype: torch.dtype) -> float | None:

@@ -39,9 +39,10 @@ TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 """Interval of the step time, where the device was measured and where its figures are published ones."""
 
 
-HOST = (0.4, 2.5)
-"""The same of what the host does, of which facts seldom tell how fast it is: steps that others published took 0.6 to 1.7 times as
-long for an operation as usual, and others beside it may make it wait."""
+HOSTS = (8e-6, 6e-5)
+"""Seconds for an operation on the fastest and on the slowest host, which facts seldom tell: a desktop beside an RTX 4090 needs
+8.5 microseconds (`cards.OWN_HOST`), one beside a T4 in Colab 44 (24 tokens of Qwen2.5-0.5B a second), and others may make it
+wait. A card for one's own computer may also be rented in a server."""
 
 
 class Predicted:
@@ -109,13 +110,13 @@ def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | Non
     (segments, done), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
     low, high = TIME[measured]
     high *= 1 if measured else with_least_power(facts.machine)
-    fast, slow = TIME[False] if facts.measured.launch else HOST
+    fast, slow = (end * speed.launch for end in TIME[False]) if facts.measured.launch else HOSTS
     if card.kind == "cpu":
         whole = done.busy + done.started * speed.launch
         seconds = {"predicted": whole, "low": low * whole, "high": high * whole}
     else:
-        ends = zip(("predicted", "low", "high"), (1.0, low, high), (1.0, fast, slow), strict=True)
-        seconds = {name: done.seconds(times, host * speed.launch) for name, times, host in ends}
+        ends = zip(("predicted", "low", "high"), (1.0, low, high), (speed.launch, fast, slow), strict=True)
+        seconds = {name: done.seconds(times, host) for name, times, host in ends}
     kept = Heap() if own_step(step) else Unpooled()
     pool = Allocator(expandable=bool(step.expandable_segments)) if card.kind == "cuda" else kept
     found = Predicted(segments, seconds, pool)

@@ -1,15 +1,20 @@
 """What a step's operations cost on a card, by what its kernels are known to do."""
 
+import itertools
+import time
 from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from engine.prediction.stream import peaks
+from engine.worker.tracing import calibration
 from engine.worker.tracing.estimate import estimate
 from engine.worker.tracing.kernels import Card
+from engine.worker.tracing.live import Live
 from engine.worker.tracing.recorded import Recorded
 from engine.worker.tracing.shapes import flops_of
 from engine.worker.tracing.steps import traced
@@ -26,11 +31,13 @@ LONG: dict[str, Any] = {"length": 8192, "base_dtype": "bfloat16", "micro_batch_r
 FLASH = LONG | {"attention": "flash"}
 
 
-def seconds(card: str, measured: dict[str, Any] | None = None, /, *, config: dict[str, Any] = WIDE, **given: Any) -> float:
+def seconds(
+    card: str, measured: dict[str, Any] | None = None, /, *, config: dict[str, Any] = WIDE, end: str = "predicted", **given: Any
+) -> float:
     usual = {"method": "full", "padded": False, "head": "causal_lm", "micro_batch_rows": 4, "gradient_checkpointing": "none"}
     machine = {"backend": "cuda", "devices": [{"name": card, "memory_total": 80 * 10**9}]}
     facts = {"machine": machine, "model": {"config": config}, "step": usual | given, "measured": measured or {}}
-    found: float = estimate(Facts.model_validate(facts))["seconds_per_step"]["predicted"]
+    found: float = estimate(Facts.model_validate(facts))["seconds_per_step"][end]
     return found
 
 
@@ -171,10 +178,31 @@ def test_a_layer_that_is_computed_again_is_work_once_more_and_what_hooks_keep_is
     assert kept > 50 * int(LLAMA["num_hidden_layers"])
 
 
+def test_a_host_is_measured_by_the_operations_that_a_trace_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calibration, "TINY", calibration.TINY | {"attn_implementation": "eager"})
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "perf_counter", map(float, itertools.count()).__next__)
+        pace = calibration.host_pace(torch.device("cpu"))
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model("llama", **calibration.TINY)).train()
+        ids = torch.zeros(1, 4, dtype=torch.long)
+    live = Live(lambda *_: [])
+    with live:
+        model(input_ids=ids)
+        live.phase("forward")  # in the first, what is there already seems to be made
+        model(input_ids=ids)
+    counted = work_of(live.recorded, Speed(1.0, 1.0, 1.0)).started
+    assert 1 / pace == pytest.approx(counted, rel=0.02)
+
+
 def test_how_fast_a_host_is_that_nobody_measured_is_told_by_whose_computer_the_card_is_in() -> None:
-    waits: dict[str, Any] = {"length": 8, "base_dtype": "bfloat16", "method": "lora"}
-    server, own = (seconds(card, **waits) for card in ("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090"))
-    assert own == pytest.approx(2 / 3 * server)
+    waits: dict[str, Any] = {"length": 8, "base_dtype": "bfloat16", "method": "lora", "attention": "eager", "config": LLAMA}
+    cards = ("NVIDIA H100 80GB HBM3", "NVIDIA GeForce RTX 4090", "NVIDIA GeForce RTX 2060")
+    server, own, older = (seconds(card, **waits) for card in cards)
+    assert own == pytest.approx(0.4 * server)
+    assert older == pytest.approx(2 / 3 * server)
+    slowest, slow = (seconds(card, **waits, end="high") for card in cards[:2])
+    assert slowest == slow == pytest.approx(2.5 * server), "such a card may be rented in a server"
     assert seconds("NVIDIA RTX 6000 Ada Generation", **waits) == server
     assert seconds("NVIDIA H100 80GB HBM3", {"launch": 4.8e-5}, **waits) == pytest.approx(2 * server)
     done = Work(busy=1.0, started=50.0, busy_after=0.25, started_after=10.0)
