@@ -192,5 +192,5 @@ def where(report: dict[str, Any], folder: str, spare: int) -> Content:
     kind = _("an adapter for peft that names its base") if adapter else _("a whole transformers model")
     said = [_("It holds {kind}, the tokenizer and README.md with the lines that load it.").format(kind=kind)]
     said += [_("{key} merges it into its base.").format(key=keys.name("merge", "M"))] if adapter else []
-    said += [_("{size} of checkpoints beside it are no longer needed.").format(size=size(spare))] if spare else []
+    said += [_("{size} in checkpoints/ beside it are no longer needed.").format(size=size(spare))] if spare else []
     return Content.assemble(f"\n{one_line(folder, 400)}\n", ("\n".join(said), "$text-muted"))

@@ -90,7 +90,7 @@ def findings(data: "DataInspection", cut: "Caution | None", longer: int | None, 
     if cut is not None:
         fix = _("{key} reads up to {n}").format(key=keys.name("longer", "l"), n=number(longer)) if longer is not None else ""
         lines.append(_keyed(("! ", "bold $text-warning"), one_line(cut.text, 300), fix, width))
-    return Content("\n").join(lines)
+    return Content("\n").join(_hanging(part, width) for line in lines for part in line.split("\n"))
 
 
 CUT = ("truncated", "long_texts", "long_documents", "long_documents_half", "shortened")
@@ -150,12 +150,19 @@ def memory_line(candidates: "Sequence[Candidate]", *, whole: bool) -> Content:
         parts.append(Content.assemble((NAMES[c.method], "bold"), " ", mark, f" ~{size(c.memory.predicted)}" if counted else ""))
     known = all(c.memory.counted for c in candidates)
     words = _("of {size} free") if known else _("{size} free; figures come with the plan")
+    if any(c.memory.near for c in candidates):
+        words = _("{size} free; ? is close, the plan tells")
     head = _("Memory") if whole else _("So far")
     return Content.assemble(f"{head}  ", Content("  ").join(parts), f"  {words.format(size=size(free))}")
 
 
 def _ok() -> tuple[str, str]:
     return (f"{sign('✓')} ", "bold $text-success")
+
+
+def _hanging(line: Content, width: int) -> Content:
+    """What does not fit into `width` cells stands below the words, not below the mark in front of them."""
+    return Content("\n  ").join(line.wrap(max(width - 2, 20))) if line.cell_length > width else line
 
 
 def _odd(sentence: str) -> Content:

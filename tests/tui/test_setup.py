@@ -31,6 +31,7 @@ def test_the_line_of_memory_tells_bytes_only_where_they_were_counted(facts: Fact
     assert line(30e9) == "Memory  Full ✓  LoRA ✓  QLoRA ✓  30.0 GB free; figures come with the plan"
     assert "Full ✗" in line(0.3e9)
     assert "Full ?" in line(2.2e9)  # the formula says 1.9
+    assert line(2.2e9).endswith("2.2 GB free; ? is close, the plan tells")
     counted = line(2.2e9, counted=True, near=False, predicted=10**9)
     assert counted == "Memory  Full ✓ ~1.0 GB  LoRA ✓ ~1.0 GB  QLoRA ✓ ~1.0 GB  of 2.2 GB free"
 

@@ -17,7 +17,7 @@ from tui.screens.files import FilesScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
 from tui.screens.step_data import _is_of
-from tui.views_setup import columns_for
+from tui.views_setup import columns_for, findings
 
 
 @pytest.mark.usefixtures("known")
@@ -121,6 +121,13 @@ async def test_rows_that_are_cut_are_read_to_their_end_with_one_key(
         assert isinstance(app.screen, RecommendationScreen)
         assert app.screen.advice is not None
         assert {m: app.screen.advice.candidate(m).settings.max_length for m in ("full", "lora")} == {"full": 512, "lora": 512}
+
+
+def test_what_was_found_hangs_from_its_marks(make_data: Callable[..., DataInspection]) -> None:
+    for width in (30, 50, 75):
+        shown = findings(make_data(conflict_share=0.04), None, None, width).plain.splitlines()
+        assert {line[:2] for line in shown} == {"✓ ", "! ", "  "}
+        assert max(map(len, shown)) <= width
 
 
 @pytest.mark.usefixtures("known")

@@ -159,6 +159,6 @@ def test_checkpoints_that_a_finished_run_leaves_behind_are_told(make_run: Any) -
     worker.report()
     content = worker.run.report()
     assert "3.0 MB of checkpoints in " in drawn(show.report, content, worker.run)
-    assert "3.0 MB of checkpoints beside it" in views_result.where(content, "model", worker.run.spare()).plain
+    assert "3.0 MB in checkpoints/ beside it" in views_result.where(content, "model", worker.run.spare()).plain
     shutil.rmtree(kept)
     assert "of checkpoints" not in drawn(show.report, content, worker.run)

@@ -95,7 +95,7 @@ class LoracleScreen(TellsMistakes, Screen[None]):
 
     def say(self, text: object, severity: "SeverityLevel" = "information") -> None:
         """A note in the corner; foreign text is safe here."""
-        self.notify(one_line(text, 400), severity=severity, markup=False, timeout=8)
+        self.notify(one_line(text, 400), severity=severity, markup=False, timeout=4 if severity == "information" else 8)
 
     def ask(self, question: Content, yes: str, then: Callable[[], object]) -> None:
         """`then`, if the person says `yes` to it."""

@@ -76,6 +76,8 @@ class SetupScreen(SetupDrafts):
             self._gather()
 
     def on_mount(self) -> None:
+        if len(self.query(Step)) < len(STEPS):  # the app is being left, and mounts nothing any more
+            return
         self.loracle.look_at_machine()
         self.machine_known()
         self._show(self._first)
