@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -75,6 +75,12 @@ def _tokenizer(folder: Path) -> int:
     tokenizer = BertTokenizerFast(tokenizer_object=fresh._tokenizer, model_max_length=128)
     tokenizer.save_pretrained(folder)
     return len(tokenizer)
+
+
+def put_rows(file: Path, rows: Iterable[object]) -> str:
+    """A file of those rows, and its name."""
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(file)
 
 
 @pytest.fixture(scope="session")

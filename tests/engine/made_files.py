@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,6 +11,7 @@ from engine.inspection.data import inspect_data
 from engine.tables.read import first_rows, open_source
 from engine.tables.table import Table
 from recommender.facts import DataFacts
+from tests.conftest import put_rows
 
 ROWS = 60
 WORDS = "time person year way day thing man world life hand part child eye woman place work week case point group".split()  # noqa: SIM905
@@ -38,7 +38,7 @@ def write(folder: Path, name: str, make: Make, header: list[str] | None = None) 
     rows = [make(i, rng) for i in range(ROWS)]
     path = folder / name
     if name.endswith(".jsonl"):
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        put_rows(path, rows)
         return path
     out = io.StringIO(newline="")
     delimiter = "\t" if name.endswith(".tsv") else ";" if "semicolon" in name else "|" if "bar" in name else ","

@@ -20,6 +20,7 @@ from engine.inspection.suspicious import leak_in_text
 from engine.installed import own_code
 from recommender.errors import InputError
 from recommender.facts import DataFacts
+from tests.conftest import put_rows
 
 WORDS = [f"{a}{b}{c}" for a in "bcdfg" for b in "aeiou" for c in "lmnrst"]
 
@@ -29,8 +30,7 @@ def prose(rng: random.Random, words: int = 12) -> str:
 
 
 def put(folder: Path, name: str, rows: list[dict[str, Any]]) -> str:
-    (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(folder / name)
+    return put_rows(folder / name, rows)
 
 
 def looked(train: str, **options: Any) -> DataFacts:

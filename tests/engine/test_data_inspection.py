@@ -13,6 +13,7 @@ from engine.rows import key_of
 from recommender.errors import Exit, InputError
 from recommender.facts import DataFacts
 from recommender.plan import DataChoice
+from tests.conftest import put_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -174,7 +175,7 @@ def test_without_a_tokenizer_the_count_is_called_assumed(tmp_path: Path) -> None
 
 def test_the_preview_is_safe_to_show(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
-    path.write_text("".join(json.dumps({"text": f"\x1b[31mred\nrow {i}", "label": i % 2}) + "\n" for i in range(4)))
+    put_rows(path, ({"text": f"\x1b[31mred\nrow {i}", "label": i % 2} for i in range(4)))
     assert looked(str(path))[1]["preview"][0] == ["\\x1b[31mred row 0", "0"]
 
 

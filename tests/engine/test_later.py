@@ -1,7 +1,6 @@
 """Files whose first rows do not show what the others hold: labelled rows that stand last, rows sorted by label."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from engine.inspection.data import inspect_data
 from engine.inspection.later import Later
 from engine.tables.read import first_rows, open_source
 from recommender.errors import InputError
+from tests.conftest import put_rows
 
 UNLABELLED: list[dict[str, Any]] = [{"id": i, "text": f"the parcel of the day number {i} has come"} for i in range(24)]
 LABELLED: list[dict[str, Any]] = [
@@ -31,7 +31,7 @@ def _few_rows_tell(monkeypatch: pytest.MonkeyPatch) -> None:
 def put(folder: Path, kind: str, rows: list[dict[str, Any]]) -> str:
     path = folder / f"rows.{kind}"
     if kind == "jsonl":
-        path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        put_rows(path, rows)
     elif kind == "parquet":
         pq.write_table(pa.table({name: [row.get(name) for row in rows] for name in ("id", "text", "label")}), path)
     else:

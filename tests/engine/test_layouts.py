@@ -11,6 +11,7 @@ import pytest
 from engine.loading import load
 from recommender.errors import InputError
 from recommender.plan import DataChoice
+from tests.conftest import put_rows
 from tests.engine.made_files import ROWS, Make, looked, prose, talk, write
 
 OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
@@ -179,7 +180,7 @@ OBJECTS: dict[str, tuple[Make, str, str, dict[str, str]]] = {
 def test_keywords_that_stand_once_each_are_no_labels(tmp_path: Path) -> None:
     path = tmp_path / "keywords.jsonl"
     rng = random.Random(0)
-    path.write_text("".join(json.dumps({"text": prose(rng), "keywords": [f"{i}-a", f"{i}-b"]}) + "\n" for i in range(600)))
+    put_rows(path, ({"text": prose(rng), "keywords": [f"{i}-a", f"{i}-b"]} for i in range(600)))
     with pytest.raises(InputError, match=r"column keywords has 1200 distinct values in 600 rows: that looks like free text"):
         looked(path)
 
@@ -432,7 +433,7 @@ def test_conversations_that_texts_spell_are_read(tmp_path: Path, carrier: str, w
     assert len(load(choice, "chat")[0]) == ROWS - 1
     spoiled = path.with_name("b.jsonl")
     rows[7]["messages"] = "hello"
-    spoiled.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(spoiled, rows)
     with pytest.raises(InputError, match=r"b\.jsonl: row 8: column messages does not hold a list, where other rows do"):
         looked(spoiled)
 

@@ -1,6 +1,5 @@
 """Rows: the same for inspection and run, and never a text on two sides."""
 
-import json
 import random
 import time
 from collections import Counter
@@ -18,6 +17,7 @@ from engine.splitting import carve, deal, put_aside, sample
 from engine.tables.table import Table
 from recommender.errors import InputError
 from recommender.plan import DataChoice
+from tests.conftest import put_rows
 from tests.engine.made_files import read_table
 
 
@@ -110,7 +110,7 @@ def test_where_punctuation_is_all_that_differs_rows_are_held_out_all_the_same(op
 def test_prompts_of_preferences_that_are_held_out_are_told_before_the_run_leaves_them_out(tmp_path: Path) -> None:
     for name, begin, answer in (("a.jsonl", 0, "is good"), ("b.jsonl", 40, "is bad")):
         pairs = ({"prompt": f"And {i}?", "chosen": f"{i} {answer}.", "rejected": "No."} for i in range(begin, begin + 60))
-        (tmp_path / name).write_text("\n".join(map(json.dumps, pairs)))
+        put_rows(tmp_path / name, pairs)
     train, held_out = (str(tmp_path / name) for name in ("a.jsonl", "b.jsonl"))
     facts = inspect_data({"train": train, "eval": held_out}, lambda *_: None)["facts"]
     chosen = DataChoice(train=train, eval=held_out, layout="preference", columns=facts["columns"], validation_rows=4)
@@ -201,7 +201,7 @@ SHARING: dict[str, list[dict[str, object]]] = {
 @pytest.mark.parametrize("options", [{}, {"eval_rows": 60}, {"folds": 5, "fold": 0}], ids=["carved", "put aside", "folds"])
 def test_what_rows_share_is_never_on_two_sides(kind: str, options: dict[str, int], tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in SHARING[kind]))
+    put_rows(file, SHARING[kind])
     aside = options.get("eval_rows")
     found = inspect_data({"train": str(file), "eval_rows": aside})["facts"]
     assert found["shared_share"] == 1
@@ -222,7 +222,7 @@ def test_what_a_brought_held_out_file_shares_with_the_training_is_learned_and_sa
     """With other answers a question is not left out of the training, as a row is that is held out too."""
     for name, answers in (("train", range(90)), ("held", range(90, 120))):  # three answers each, of the same 30 questions
         rows = [{"prompt": f"A poem of {i % 30}!", "completion": f"poem {i}"} for i in answers]
-        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+        put_rows(tmp_path / f"{name}.jsonl", rows)
     columns = {"prompt": "prompt", "completion": "completion"}
     plan = {"train": str(tmp_path / "train.jsonl"), "columns": columns, "layout": "prompt_completion"}
     alone = split(DataChoice.model_validate(plan), "instruction").counts
@@ -234,7 +234,7 @@ def test_what_a_brought_held_out_file_shares_with_the_training_is_learned_and_sa
 @pytest.mark.parametrize("options", [{}, {"eval_rows": 40}], ids=["carved", "put aside"])
 def test_a_question_that_all_rows_share_is_split_all_the_same_and_said(options: dict[str, int], tmp_path: Path) -> None:
     file = tmp_path / "rows.jsonl"
-    file.write_text("".join(json.dumps({"prompt": "A poem!", "completion": f"poem {i}"}) + "\n" for i in range(200)))
+    put_rows(file, ({"prompt": "A poem!", "completion": f"poem {i}"} for i in range(200)))
     columns = {"prompt": "prompt", "completion": "completion"}
     plan = {"train": str(file), "columns": columns, "layout": "prompt_completion", **options}
     parts = split(DataChoice.model_validate(plan), "instruction")

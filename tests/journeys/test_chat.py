@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from engine.files import read_json
-from tests.conftest import Command
+from tests.conftest import Command, put_rows
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -27,7 +27,7 @@ def test_a_conversation_out_of_order_is_refused_before_anything_is_written(
 ) -> None:
     good = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()[:30]]
     good[16]["messages"].insert(1, {"role": "tool", "content": "42"})
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in good))
+    put_rows(tmp_path / "rows.jsonl", good)
     done = loracle_here("--auto", "--model", tiny_chat, "--data", "rows.jsonl", "--anyway", "--runs", "runs")
     assert done.returncode == 2
     assert "rows.jsonl: row 17: column messages holds a tool's answer as message 2 without a call before it" in " ".join(

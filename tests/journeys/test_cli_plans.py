@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from recommender.plan_file import parse
-from tests.conftest import Command, plain
+from tests.conftest import Command, plain, put_rows
 
 ROOT = Path(__file__).parents[2]
 TRAIN = ROOT / "examples" / "support-train.csv"
@@ -261,7 +261,7 @@ def test_a_rate_that_would_ruin_the_model_starts_no_worker_and_is_written_into_n
 def test_pairs_of_texts_are_planned(loracle: Command, tiny: Path, tmp_path: Path) -> None:
     said = ("some came", "none came")
     pairs = [{"premise": f"order {i} came", "hypothesis": said[i % 2], "label": "yn"[i % 2]} for i in range(300)]
-    (tmp_path / "pairs.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    put_rows(tmp_path / "pairs.jsonl", pairs)
     done = loracle("plan", "--model", tiny, "--data", "pairs.jsonl", "-o", "plan.yaml", "--anyway")
     assert done.returncode == 0, done.stderr
     assert "text_pair: hypothesis" in (tmp_path / "plan.yaml").read_text()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from engine.files import read_json
-from tests.conftest import Command, plain
+from tests.conftest import Command, plain, put_rows
 
 THINGS = ("parcel", "refund", "invoice", "password", "screen")
 
@@ -43,7 +43,7 @@ def test_one_text_from_another_is_planned_for_either_kind_of_model(
 ) -> None:
     rows = [{"source": f"the {THINGS[i % 5]} of order {i}", "target": f"{THINGS[i % 5]} please"} for i in range(120)]
     rows[7]["target"] = ""
-    (tmp_path / "turned.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(tmp_path / "turned.jsonl", rows)
     for model in (tiny_t5, tiny_chat):
         situation = ["--model", model, "--data", "turned.jsonl", "--task", "seq2seq", "--anyway"]
         seen = loracle_here("plan", *situation, "-o", f"{model.name}.yaml")
@@ -54,7 +54,7 @@ def test_one_text_from_another_is_planned_for_either_kind_of_model(
     assert "the parcel of order 0<|endoftext|>⟦parcel please<|endoftext|>⟧" in plain(learned.stdout)
     pairs = tmp_path / "pairs.jsonl"
     preferred = ({"prompt": f"q {i}", "chosen": f"good {i}", "rejected": f"bad {i}"} for i in range(90))
-    pairs.write_text("".join(json.dumps(row) + "\n" for row in preferred))
+    put_rows(pairs, preferred)
     refused = loracle_here("--auto", "--model", tiny_t5, "--anyway", "--data", pairs, "--runs", "others")
     assert refused.returncode == 3, "as of conversations on an encoder"
     assert "for preference Loracle trains decoders" in plain(refused.stderr)

@@ -1,13 +1,12 @@
 """Rows with several labels, a number, a tag a word or two texts, which a tiny model can learn from, and plans for them."""
 
-import json
 import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from recommender.plan import Plan
-from tests.conftest import make_plan
+from tests.conftest import make_plan, put_rows
 
 PlanOf = Callable[..., Plan]
 SAID = {
@@ -45,16 +44,11 @@ def made(task: str, rows: int, seed: int) -> Iterator[dict[str, Any]]:
             yield {"words": words, "tags": ["O"] * (len(words) - len(place)) + ["B-place"] + ["I-place"] * (len(place) - 1)}
 
 
-def written(path: Path, rows: Iterator[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(path)
-
-
 def plan_on(folder: Path, task: str, model: Path, method: str = "full", **fields: Any) -> Plan:
     """A plan for one of these tasks, of which `pairs` is a classification; its rows are written to `folder`."""
     layout, columns = ROLES[task]
-    train = written(folder / f"{task}-train.jsonl", made(task, 150, 1))
-    held_out = written(folder / f"{task}-held-out.jsonl", made(task, 40, 2))
+    train = put_rows(folder / f"{task}-train.jsonl", made(task, 150, 1))
+    held_out = put_rows(folder / f"{task}-held-out.jsonl", made(task, 40, 2))
     data = {"train": train, "eval": held_out, "layout": layout, "columns": columns, "labels": None}
     data |= {"text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
     adapter = {} if method == "full" else {"learning_rate": 5e-3}

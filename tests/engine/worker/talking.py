@@ -1,6 +1,5 @@
 """A conversation, templates that write it, and what of it is learned."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +8,7 @@ from engine.worker.modeling import load_tokenizer
 from engine.worker.packing import IGNORED
 from engine.worker.tasks import conversation
 from recommender.plan import DataChoice
+from tests.conftest import put_rows
 
 FORGETFUL = (
     "{% for message in messages %}{% if message['role'] != 'assistant' or loop.last %}"
@@ -17,6 +17,7 @@ FORGETFUL = (
     "{{ message['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
+
 """Leaves earlier answers out, as templates that strip thoughts do."""
 TALK = [
     {"role": "system", "content": "Be brief."},
@@ -54,6 +55,6 @@ def tokenizer_text(tokenizer: Any, row: conversation.Rendered) -> str:
 
 def read(folder: Path, rows: list[dict[str, Any]], layout: str, columns: dict[str, str], task: str) -> Any:
     file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(file, rows)
     choice = DataChoice.model_validate({"train": str(file), "layout": layout, "columns": columns})
     return load(choice, task)[0]  # type: ignore[arg-type]

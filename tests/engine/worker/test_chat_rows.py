@@ -23,7 +23,7 @@ from engine.worker.tasks.chat import Chat
 from engine.worker.tasks.raw_text import RawText
 from recommender.errors import InputError
 from recommender.plan import DataChoice
-from tests.conftest import CHATML
+from tests.conftest import CHATML, put_rows
 from tests.engine.worker.talking import FORGETFUL, TALK, item, read, shown, tokenizer_text, with_template
 from tests.engine.worker.writing import plan_of
 
@@ -53,7 +53,7 @@ def test_earlier_questions_and_answers_stand_before_the_last(tmp_path: Path) -> 
     last = [("user", "And now?"), ("assistant", "Later.")]
     assert said == [[("system", "Be brief."), ("user", "Now?"), ("assistant", "No."), *last], [("system", "Be brief."), *last]]
     assert rows.groups == ["Now?", "And now?"]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row | {"output": f"Later {i}."}) + "\n" for i in range(9)))
+    put_rows(tmp_path / "rows.jsonl", (row | {"output": f"Later {i}."} for i in range(9)))
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
     assert facts["trained_tokens"] > 9 * 4, "both answers are learned"
     for wrong in ("Now?", ["Now?", "No."], [["Now?", ""]], [["Now?", 7]]):
@@ -171,7 +171,7 @@ def test_of_a_prompt_and_a_completion_of_messages_only_the_completion_is_learned
     if carrier == "parquet":
         pq.write_table(pa.Table.from_pylist(given), file)
     else:
-        file.write_text("".join(json.dumps(row) + "\n" for row in given))
+        put_rows(file, given)
     facts = inspect_data({"train": str(file), "model": str(tiny_chat)})["facts"]
     columns = {"prompt": "prompt", "messages": "completion"}
     assert (facts["task"], facts["layout"], facts["columns"]) == ("chat", "messages", columns)
@@ -199,7 +199,7 @@ def test_a_prompt_or_a_completion_may_be_one_message_or_a_text(tmp_path: Path) -
     ]
     for way in ways:
         rows = [way | {"system": "Be brief."}] * 2
-        (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        put_rows(tmp_path / "rows.jsonl", rows)
         facts = inspect_data({"train": str(tmp_path / "rows.jsonl")})["facts"]
         assert facts["task"] == "chat"
         (first, _) = read(tmp_path, rows, facts["layout"], facts["columns"], "chat").items

@@ -22,7 +22,7 @@ from engine.worker.tasks.preference import Preference
 from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts
-from tests.conftest import CHATML
+from tests.conftest import CHATML, put_rows
 from tests.engine.worker.talking import FORGETFUL, TALK, item, read, shown, tokenizer_text, with_template
 from tests.engine.worker.writing import plan_of
 from tui import show_learned
@@ -335,7 +335,7 @@ def test_a_call_that_the_template_leaves_out_is_no_empty_answer_to_learn(tiny_ch
         assert ("calls_left_out" in task.remarks) is told
     only = read(tmp_path, [{"messages": turns[:2], "tools": []}] * 4, "messages", {"messages": "messages"}, "chat")
     assert "not cut: they call tools, which the model's chat template leaves out" in task.encode(silent, only).why_untrained
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps({"messages": m}) + "\n" for m in (turns, turns[:2], TALK)))
+    put_rows(tmp_path / "rows.jsonl", ({"messages": m} for m in (turns, turns[:2], TALK)))
     facts = inspect_data({"train": str(tmp_path / "rows.jsonl"), "model": str(tiny_chat)})["facts"]
     assert (facts["unwritten_calls"], facts["unwritten_rows"]) == (2, 1), "the plan is to tell it before the run does"
     assert facts["trained_tokens"] < 40, "calls would be a hundred more"

@@ -26,8 +26,8 @@ from engine.worker.tasks.heads import by_rarity
 from engine.worker.tasks.registry import task_of
 from engine.worker.tasks.tags import places
 from recommender.errors import InputError
-from tests.conftest import make_plan
-from tests.engine.worker.labelled import PlanOf, made, plan_on, written
+from tests.conftest import make_plan, put_rows
+from tests.engine.worker.labelled import PlanOf, made, plan_on
 
 
 @pytest.fixture(scope="session")
@@ -53,7 +53,7 @@ def plan_of(tmp_path_factory: pytest.TempPathFactory) -> PlanOf:
 def test_a_bad_row_is_named(plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str) -> None:
     plan = plan_of(task, tiny)
     rows = [*itertools.islice(made(task, 20, 1), 2), row, *made(task, 20, 3)]
-    data = plan.data.model_copy(update={"train": written(tmp_path / "rows.jsonl", iter(rows))})
+    data = plan.data.model_copy(update={"train": put_rows(tmp_path / "rows.jsonl", rows)})
     with pytest.raises(InputError) as error:
         split(data, plan.task)
     assert "rows.jsonl" in str(error.value)
@@ -68,7 +68,7 @@ def test_a_label_out_of_range_is_named_with_its_row(
     plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any]
 ) -> None:
     plan = plan_of(task, tiny)
-    file = written(tmp_path / "held-out.jsonl", itertools.chain(made(task, 4, 5), [row]))
+    file = put_rows(tmp_path / "held-out.jsonl", itertools.chain(made(task, 4, 5), [row]))
     with pytest.raises(InputError, match=r"held-out\.jsonl: row 5: labels that training has never seen: moon"):
         split(plan.data.model_copy(update={"eval": file}), plan.task)
 
@@ -86,7 +86,7 @@ def test_rows_with_nothing_to_learn_are_refused(
     plan_of: PlanOf, tiny: Path, tmp_path: Path, task: str, row: dict[str, Any], words: str | None
 ) -> None:
     rows = (row | {"text": f"text {i}", "words": ["text", str(i)]} for i in range(60))
-    data = plan_of(task, tiny).data.model_copy(update={"train": written(tmp_path / "rows.jsonl", rows), "eval": None})
+    data = plan_of(task, tiny).data.model_copy(update={"train": put_rows(tmp_path / "rows.jsonl", rows), "eval": None})
     with pytest.raises(InputError, match=words) if words else nullcontext():
         split(data, task)  # type: ignore[arg-type]
 
@@ -181,7 +181,7 @@ def test_labels_that_are_rare_stay_among_the_training_rows(plan_of: PlanOf, tiny
     rows = [{"text": f"text {i}", "topics": ["usual"] + (["rare"] if i in (7, 9) else [])} for i in range(40)]
     data = plan_of("multi_label", tiny).data
     for seed in range(6):
-        change = {"train": written(tmp_path / "rows.jsonl", iter(rows)), "eval": None, "split_seed": seed}
+        change = {"train": put_rows(tmp_path / "rows.jsonl", rows), "eval": None, "split_seed": seed}
         parts = split(data.model_copy(update=change | {"held_out_rows": 8, "validation_rows": 8}), "multi_label")
         assert any("rare" in row for row in parts.train.items or [])
 
@@ -325,7 +325,7 @@ def test_pairs_are_read_with_what_the_tokenizer_puts_between_them(
 ) -> None:
     rows = [{"premise": "late " * n, "hypothesis": "parcel " * 3, "score": n / 4} for n in range(1, 30)]
     columns = {"text": "premise", "text_pair": "hypothesis", "label": "score"}
-    data = {"train": written(tmp_path / "rows.jsonl", iter(rows)), "layout": "text_number", "columns": columns, "labels": None}
+    data = {"train": put_rows(tmp_path / "rows.jsonl", rows), "layout": "text_number", "columns": columns, "labels": None}
     data |= {"eval": None, "text_column": None, "label_column": None, "train_rows": None, "eval_rows": None}
     folder = tiny_chat if decoder else tiny
     plan = make_plan(folder, data=data | {"validation_rows": 4, "held_out_rows": 4}, task="regression", max_length=16)

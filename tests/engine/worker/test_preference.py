@@ -1,6 +1,5 @@
 """Preferences: what a pair is, the loss of a logical batch, and runs that learn which answer is wanted."""
 
-import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,6 +26,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.token_rows import Records
 from recommender.errors import InputError
 from recommender.plan import DataChoice, Plan
+from tests.conftest import put_rows
 from tests.engine.worker.conftest import Here
 from tests.engine.worker.exact import assert_same, cut_step, gradients
 
@@ -51,8 +51,7 @@ def rows_of(count: int) -> list[dict[str, Any]]:
 @pytest.fixture(scope="session")
 def pairs_file(tmp_path_factory: pytest.TempPathFactory) -> str:
     file = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of(70)))
-    return str(file)
+    return put_rows(file, rows_of(70))
 
 
 def plan_of(model: Path, file: str, method: str = "full", **fields: Any) -> Plan:
@@ -171,7 +170,7 @@ def phases(run: RunDirectory) -> list[str]:
 
 def read(folder: Path, rows: list[dict[str, Any]], **columns: str) -> Any:
     file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(file, rows)
     named = {"chosen": "chosen", "rejected": "rejected"} | columns
     return load(DataChoice.model_validate({"train": str(file), "layout": "preference", "columns": named}), "preference")[0]
 

@@ -25,6 +25,7 @@ from engine.worker.token_loss import before_head
 from recommender.answering import ANSWERS
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.conftest import put_rows
 from tests.engine.worker.conftest import Here
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 
@@ -36,8 +37,7 @@ def written(file: Path, count: int) -> str:
     """Rows whose target is the source's second word, then its first."""
     made = [(WORDS[i % 8], WORDS[(3 * i + i // 8) % 8], i) for i in range(count)]
     rows = ({"source": f"{a} {b}{' please' * (n % 5)} {n}", "target": f"{b} {a}"} for a, b, n in made)
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return str(file)
+    return put_rows(file, rows)
 
 
 @pytest.fixture(scope="session")
@@ -152,7 +152,7 @@ def test_a_decoder_does_the_same_work_and_is_judged_alike(
 def test_what_is_cut_off_either_side_is_counted(tiny_t5: Path, tmp_path: Path) -> None:
     sides = [("ask", "short"), ("long " * 40, "x"), ("x", "long " * 40)]
     rows = [{"source": source, "target": target} for source, target in sides]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows * 4))
+    put_rows(tmp_path / "rows.jsonl", rows * 4)
     plan = plan_of(tiny_t5, str(tmp_path / "rows.jsonl"), max_length=16)
     plan = plan.model_copy(update={"data": plan.data.model_copy(update={"validation_rows": 0, "held_out_rows": 0})})
     task: Any = task_of(plan, [], 0, "encoder-decoder")
@@ -243,7 +243,7 @@ def test_families_of_their_own_kind_have_their_own_loss(tiny_t5: Path, rows_file
 def test_what_is_written_counts_for_memory_as_what_is_read(tiny_t5: Path, tmp_path: Path, run_here: Here) -> None:
     """Rows that ask little and are answered at length: neither the rehearsal nor a step may take them for short ones."""
     rows = ({"source": f"ask {i}", "target": "refund parcel order " * (1 + i % 6)} for i in range(30))
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(tmp_path / "rows.jsonl", rows)
     run = run_here(plan_of(tiny_t5, str(tmp_path / "rows.jsonl"), token_budget=64))
     kept = {kind: [e for e in read_events(run.events) if e["kind"] == kind] for kind in ("preflight", "step", "run")}
     tried = [batch for batch in kept["preflight"][0]["batches"] if batch["use"] == "train"]

@@ -1,6 +1,5 @@
 """Thoughts in answers, beside the text or within it, under templates that write them, leave them out, or do not know them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from recommender.decide import recommend
 from recommender.errors import InputError
 from recommender.facts import DataFacts, Facts
 from recommender.plan import DataChoice
-from tests.conftest import CHATML
+from tests.conftest import CHATML, put_rows
 from tests.engine.worker.talking import item, shown, with_template
 from tests.engine.worker.writing import plan_of
 
@@ -106,7 +105,7 @@ def test_thoughts_beside_the_answers_are_counted_and_told_where_the_template_doe
 ) -> None:
     file = tmp_path / "rows.jsonl"
     rows = [talk(beside("Let me see, and see again, until I know.", f"Yes, {i}.")) for i in range(3)] + [talk({"content": "No."})]
-    file.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+    put_rows(file, ({"messages": messages} for messages in rows))
     choice = DataChoice.model_validate({"train": str(file), "layout": "messages", "columns": {"messages": "messages"}})
     read = load(choice, "chat")[0]
     for template, count in ((CHATML, 3), (QWEN, None), (R1, None)):  # R1's text of a last answer is given its thought
@@ -133,7 +132,7 @@ def test_thoughts_in_answers_are_told_that_nobody_knows_and_those_that_a_model_b
     file = tmp_path / "rows.jsonl"
     rows = [{"instruction": f"{i}?", "output": f"Yes, {i}."} for i in range(3)]
     rows.append({"instruction": "4?", "output": "<think>Hm.</think>No."})
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(file, rows)
     for tokenizer, told, facts in (
         (with_template(tiny_chat, CHATML), "said", (1, None)),
         (with_template(tiny_chat, QWEN), None, (None, None)),

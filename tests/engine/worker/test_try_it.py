@@ -25,6 +25,7 @@ from engine.worker.tasks.registry import task_of
 from engine.worker.try_it import NEW_TOKENS, Trial, serve
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.conftest import put_rows
 from tests.engine.worker.conftest import Finished
 from tests.engine.worker.writing import plan_of
 
@@ -94,7 +95,7 @@ def test_a_text_is_asked_behind_the_system_message_that_most_rows_have(
     system, file = {"role": "system", "content": 'You are "Bo".\nBe brief.'}, tmp_path / "rows.jsonl"
     talks = [[{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i}"}] for i in range(12)]
     rows = [{"messages": [system, *talk] if i < with_it else talk} for i, talk in enumerate(talks)]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    put_rows(file, rows)
     data = dict.fromkeys(("eval", "train_rows", "eval_rows")) | {"train": str(file), "held_out_rows": 0, "validation_rows": 0}
     plan = plan_of(tiny_chat, "lora", data=data)
     run, tokenizer = begin(plan), load_tokenizer(str(tiny_chat))

@@ -34,6 +34,7 @@ from recommender import answering
 from recommender.answering import SAMPLES_SECONDS
 from recommender.errors import InputError
 from recommender.plan import Plan
+from tests.conftest import put_rows
 from tests.engine.worker.conftest import SHORT, Here, unfinished
 from tests.engine.worker.exact import gradients, same_as_uncut, stir, uncut
 from tests.engine.worker.writing import EXAMPLES, plan_of
@@ -51,7 +52,7 @@ def asked_and_told(folder: Path, work: str) -> dict[str, Any]:
     else:
         rows = [{"text": a["content"]} for _, a in told]
     file = folder / "rows.jsonl"
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:120]))
+    put_rows(file, rows[:120])
     layout = "alpaca" if work == "instruction" else "text"
     nothing = dict.fromkeys(("eval", "train_rows", "eval_rows"))
     return nothing | {"train": str(file), "layout": layout, "columns": {role: role for role in rows[0]}, "held_out_rows": 12}
@@ -218,7 +219,7 @@ def test_a_killed_run_goes_on_to_the_very_same_model(
 def test_raw_text_trains_by_pieces(tiny_chat: Path, run_here: Here, tmp_path: Path) -> None:
     rows = [json.loads(line) for line in (EXAMPLES / "chat-train.jsonl").read_text(encoding="utf-8").splitlines()]
     file = tmp_path / "texts.jsonl"
-    file.write_text("".join(json.dumps({"text": row["messages"][-1]["content"] + f" {i}"}) + "\n" for i, row in enumerate(rows)))
+    put_rows(file, ({"text": row["messages"][-1]["content"] + f" {i}"} for i, row in enumerate(rows)))
     data = dict.fromkeys(("eval", "train_rows", "eval_rows")) | {"train": str(file), "layout": "text"}
     data |= {"columns": {"text": "text"}, "held_out_rows": 40}
     run = run_here(plan_of(tiny_chat, task="continued_pretraining", data=data, max_length=64, epochs=1.0))

@@ -1,12 +1,11 @@
 """Rows and plans of every kind of work, for tests that hold for all of them."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from recommender.plan import Plan
-from tests.conftest import make_plan
+from tests.conftest import make_plan, put_rows
 
 THINGS = ("parcel", "refund", "invoice", "password", "screen")
 ROWS: dict[str, tuple[str, dict[str, str], Callable[[int], dict[str, Any]]]] = {
@@ -55,7 +54,7 @@ ROWS: dict[str, tuple[str, dict[str, str], Callable[[int], dict[str, Any]]]] = {
 def plan_of(file: Path, work: str, model: Path, method: str, **fields: Any) -> Plan:
     """Four short steps of that work on rows that are written to `file`; 16 are held out."""
     layout, columns, row = ROWS[work]
-    file.write_text("".join(json.dumps(row(i)) + "\n" for i in range(60)))
+    put_rows(file, (row(i) for i in range(60)))
     data = {"train": str(file), "eval": None, "layout": layout, "columns": columns, "labels": None, "validation_rows": 8}
     data |= {"text_column": None, "label_column": None, "train_rows": None, "eval_rows": None, "held_out_rows": 16}
     task = "classification" if work == "pairs" else work
