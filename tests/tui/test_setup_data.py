@@ -238,3 +238,27 @@ async def test_a_class_and_its_count_stay_on_one_line(
         for width in (80, 91):
             await pilot.resize_terminal(width, 40)
             await wait(pilot, lambda: all(f"{label}: 100" in screen(app) for label in labels[:12]))
+
+
+@pytest.mark.usefixtures("known")
+async def test_who_puts_right_elsewhere_what_was_wrong_with_the_rows_is_not_taken_away_from_there(
+    rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def inspect(data: str, **options: Any) -> DataInspection:
+        if options["train_rows"] is None:
+            raise InputError(f"{data}: is too large for this test; take fewer rows.")
+        return make_data()
+
+    monkeypatch.setattr("engine.inspect.inspect_data", inspect)
+    app = LoracleApp(draft=Draft(model="demo", data=str(rows)), runs=runs)
+    async with showing(app, lambda: "is too large for this test" in screen(app)) as pilot:
+        app.screen.query_one("#held-out").focus()
+        await pilot.press("enter")
+        await wait(pilot, lambda: "is too large for this test" in screen(app))
+        app.screen.action_go("limits")  # type: ignore[attr-defined]
+        field = app.screen.query_one("#take")
+        field.focus()
+        await pilot.press("5", "0")
+        await wait(pilot, lambda: ready(app))
+        await pilot.pause(0.2)
+        assert app.focused is field

@@ -11,7 +11,7 @@ from engine.inspect import ModelInspection
 from engine.inspection.child import Cancel
 from recommender.errors import InputError
 from tests.hub import Hub, Repository, serving
-from tests.tui.driving import screen, showing, wait
+from tests.tui.driving import ready, screen, showing, wait
 from tui import work_setup
 from tui.app import LoracleApp
 from tui.draft import Draft
@@ -135,3 +135,27 @@ async def test_a_mistake_of_ours_behind_a_step_is_told(runs: Path, monkeypatch: 
     app = LoracleApp(draft=Draft(model="demo"), runs=runs)
     async with showing(app, lambda: any("wrong: 'layers'" in note.message for note in app._notifications)):
         pass
+
+
+@pytest.mark.usefixtures("known")
+async def test_who_went_elsewhere_while_a_model_was_looked_at_stays_there(
+    rows: Path, runs: Path, model: ModelInspection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = threading.Event()
+
+    def inspect(name: str, **options: Any) -> ModelInspection:
+        answers.wait(60)
+        return model
+
+    monkeypatch.setattr("engine.inspect.inspect_model", inspect)
+    app = LoracleApp(draft=Draft(data=str(rows)), runs=runs)
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen)) as pilot:
+        app.screen.query_one("#model").focus()
+        await pilot.press(*"demo", "enter")
+        app.screen.action_go("limits")  # type: ignore[attr-defined]
+        await pilot.pause()
+        answers.set()
+        await wait(pilot, lambda: ready(app))
+        await pilot.pause(0.2)
+        assert isinstance(app.screen, SetupScreen)
+        assert app.screen.query_one("#step-limits").has_focus_within

@@ -183,7 +183,7 @@ class DataStep(Step):
                 field.hint(_("waits for the held-out file"))
             else:
                 field.wrong(in_words(message))
-            self.looking, self.refused = False, True
+            self.looking, self.refused, self._going_on = False, True, False
             self.post_message(self.Said())
             return
         self._reading = None
@@ -191,9 +191,9 @@ class DataStep(Step):
         self.looking = False
         self._show(known)
         self.post_message(self.Said())
-        if self._going_on:
-            self._going_on = False
+        if self._going_on and self.has_focus_within:
             self.query_one("#found").focus()
+        self._going_on = False
 
     def _tell_progress(self, reading: object, text: str) -> None:
         """How far reading has come, unless another question was asked since."""

@@ -210,9 +210,9 @@ class ModelStep(Step):
         self._list()
         self.looking = False
         self.post_message(self.Said())
-        if self._going_on:
-            self._going_on = False
+        if self._going_on and self.has_focus_within:
             self.post_message(self.Done())
+        self._going_on = False
 
 
 def _line(name: str, where: str) -> Content:
