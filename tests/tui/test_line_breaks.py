@@ -30,7 +30,8 @@ def by_textual(text: str, width: int) -> list[str]:
 def test_lines_of_chinese_are_full_and_begin_with_no_full_stop(
     wrapped: Callable[[str, int], list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_wrap, "words", _wrap.words)  # and its own again afterwards
+    for name in ("words", "chop_cells"):  # and its own again afterwards
+        monkeypatch.setattr(_wrap, name, getattr(_wrap, name))
     monkeypatch.setattr(i18n, "use", lambda *catalogues: None)
     i18n.speak("zh_CN")
     for width in range(12, 60):
@@ -48,10 +49,15 @@ def test_a_line_of_the_log_is_broken_between_words() -> None:
 
 
 def test_a_number_keeps_its_unit_and_a_long_path_is_broken_between_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_wrap, "words", _wrap.words)
+    for name in ("words", "chop_cells"):
+        monkeypatch.setattr(_wrap, name, getattr(_wrap, name))
     i18n.speak("en")
     assert [line.rstrip() for line in by_textual("22.7 M parameters, 1.3 MB", 24)] == ["22.7 M parameters,", "1.3 MB"]
-    assert by_textual("in /home/ada/runs/20261130-190059-sums-full/model", 44)[1] == "model"
+    path = "/home/ada/runs/20261130-190059-sums-full/model"
+    assert by_textual(f"in {path}", 44) == ["in", path.removesuffix("model"), "model"]
+    assert by_textual(f"in {path}", 48) == ["in", path], "whole, to be copied, where a line has room for it"
+    assert by_textual("中国", 1)
+    assert by_textual("/" + "x" * 20, 10) == ["/" + "x" * 9, "x" * 10, "x"]
 
 
 def test_other_texts_are_broken_at_spaces() -> None:
