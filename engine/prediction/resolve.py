@@ -136,6 +136,8 @@ def _take_attention(choices: _Open, facts: Facts) -> None:
         choices.found["older_attention"] = False
     if step.attention is None and not written_out:
         choices.assumed.append("attention")  # torch chooses
+        if step.transformers is None and since > TODAYS and step.loss != "chunked":  # which is the engine's loss
+            choices.others["attention"] = {"attention": "eager"}
     elif step.attention == "flash" and (step.padded or _narrows(step)):  # FlashAttention 2; or the word for torch's choice
         choices.others["attention"] = {"attention": None}
 

@@ -900,14 +900,15 @@ def test_a_batch_without_padding_has_no_mask_and_may_keep_all_scores() -> None:
     [("bert", "4.40.2", "4.41.0"), ("electra", "4.57.3", "5.0.0"), ("t5", "5.13.0", "5.14.0"), ("llama", "4.35.2", "4.36.0")],
 )
 def test_before_a_model_knew_sdpa_it_wrote_all_scores_out(kind: str, last: str, first: str) -> None:
-    def taken(transformers: str | None, **more: Any) -> str | None:
+    def taken(transformers: str | None, **more: Any) -> tuple[str | None, bool]:
         step = step_of(attention=None, transformers=transformers).model_copy(update=more)
-        return resolved(
-            Facts.model_validate({"model": {"config": {"model_type": kind}}, "step": step.model_dump()})
-        ).step.attention
+        found = resolved(Facts.model_validate({"model": {"config": {"model_type": kind}}, "step": step.model_dump()}))
+        return found.step.attention, "attention" in found.others and found.others["attention"].attention == "eager"
 
-    assert (taken(last), taken(first), taken(None)) == ("eager", None, None)
-    assert taken(last, attention="efficient") == "efficient", "which was said"
+    late = kind in ("electra", "t5")
+    assert (taken(last), taken(first), taken(None)) == (("eager", False), (None, False), (None, late)), "of late it is left open"
+    assert taken(None, loss="chunked") == (None, False), "the engine's own loop"
+    assert taken(last, attention="efficient") == ("efficient", False), "which was said"
 
 
 @pytest.mark.parametrize(("loss", "each"), [("as_is", 6), ("sum", 2), ("plain", 12)])
