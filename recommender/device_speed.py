@@ -26,9 +26,9 @@ def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[
     measured = table.get(precision.removesuffix("-mixed"))
     if measured:
         return measured, True
-    if machine.device is None:
+    if machine.backend == "cpu":
         return CPU_CORE_FLOPS * (machine.cpu_cores or 4), False
-    name = machine.device.name or ""
+    name = (machine.device.name or "") if machine.device else ""
     if machine.backend == "mps":
         return next(flops for key, flops in APPLE_FLOPS if key in name), False
     wide = laptops.flops_of(name, narrow=False) or cards.flops_of(name, narrow=False)

@@ -27,6 +27,8 @@ def test_a_name_ends_where_its_digits_end() -> None:
     assert flops("NVIDIA A100-SXM4-80GB") > 5 * flops("NVIDIA RTX A1000 Laptop GPU")
     assert flops("NVIDIA A30") > 2 * flops("NVIDIA RTX A3000 Laptop GPU")
     assert flops("Intel(R) Data Center GPU Max 1550", "xpu") == flops("an unknown device")
+    told = Machine(backend="cuda")  # and nothing of its card
+    assert device_flops(told, Facts(machine=told), "bf16-mixed")[0] == flops("an unknown device"), "it is no CPU"
     assert flops("NVIDIA L40S") == 2 * flops("NVIDIA L40")
     assert flops("NVIDIA H100 PCIe") < flops("NVIDIA H100 80GB HBM3") == flops("NVIDIA H800") == flops("NVIDIA GH200 480GB")
     assert flops("NVIDIA H100 80GB PCIe") == flops("NVIDIA H100 PCIe")
