@@ -61,7 +61,8 @@ def nearest(wanted: str) -> str:
 def speak(language: str) -> None:
     """Speak that language from now on. Texts that are bound when a module is imported keep the language of that moment."""
     use(*({} if language == "en" else dict(catalogue(FOLDER / f"{name}.po")) for name in (language, f"{language}.engine")))
-    between_signs()
+    if language.startswith("zh"):  # the app has it done in English too; --help imports no Rich
+        between_signs()
 
 
 def catalogue(file: Path) -> Iterator[tuple[str, str]]:

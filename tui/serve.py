@@ -111,6 +111,7 @@ def tab(arguments: list[str]) -> int:
     """The app of one tab, in a process of its own: its terminal is the browser."""
     from tui import i18n, settings
     from tui.app import LoracleApp
+    from tui.line_breaks import between_signs
     from tui.signals import end_children
 
     parser = argparse.ArgumentParser()
@@ -118,6 +119,7 @@ def tab(arguments: list[str]) -> int:
     given = parser.parse_args(arguments)
     settings.load()
     i18n.speak(i18n.chosen())
+    between_signs()
     app = LoracleApp(runs=given.runs)
     threading.Thread(target=_leave_with_server, args=(app, os.getppid()), daemon=True).start()
     app.run()

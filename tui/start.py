@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from engine.text import one_line
 from tui.app import LoracleApp
 from tui.i18n import _
+from tui.line_breaks import between_signs
 from tui.signals import HUNG_UP, catch_signals, end_children, forget_terminal
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ def run_app(*, draft: "Draft | None" = None, runs: Path | None = None, attach: "
 
     It begins with set-up where there is a `draft`, with a run where one is to be attached to, else with the list of runs.
     """
+    between_signs()
     app = LoracleApp(draft=draft, runs=runs, attach=attach)
     catch_signals(app.leave)
     app.run()

@@ -11,7 +11,7 @@ from rich.text import Text
 from textual.content import Content
 
 from tui import i18n
-from tui.line_breaks import pieces
+from tui.line_breaks import between_signs, pieces
 from tui.run_log import LogLine
 from tui.widgets import log_view
 
@@ -51,7 +51,7 @@ def test_a_line_of_the_log_is_broken_between_words() -> None:
 def test_a_number_keeps_its_unit_and_a_long_path_is_broken_between_its_names(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("words", "chop_cells"):
         monkeypatch.setattr(_wrap, name, getattr(_wrap, name))
-    i18n.speak("en")
+    between_signs()
     assert [line.rstrip() for line in by_textual("22.7 M parameters, 1.3 MB", 24)] == ["22.7 M parameters,", "1.3 MB"]
     path = "/home/ada/runs/20261130-190059-sums-full/model"
     assert by_textual(f"in {path}", 44) == ["in", path.removesuffix("model"), "model"]
