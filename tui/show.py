@@ -155,7 +155,8 @@ def samples(content: Any, console: Console) -> None:
     for column in (_("prompt"), _("before"), _("after")):
         table.add_column(column, ratio=1, overflow="fold")
     for sample in found:
-        table.add_row(*(Text(one_line(sample.get(part) or "", SAMPLE_LENGTH)) for part in ("prompt", "before", "after")))
+        said = (sample.get(part) for part in ("prompt", "before", "after"))
+        table.add_row(*(Text("" if text is None else one_line(text, SAMPLE_LENGTH) or _("(nothing)")) for text in said))
     console.print(Text(_("Sample answers (greedy)"), style="bold"))
     console.print(table)
 

@@ -118,6 +118,11 @@ def test_of_tagged_words_spans_are_counted_and_not_rows(make_run: Any) -> None:
     assert views_wrong.per_class(content).plain.splitlines()[1].endswith("spans")
 
 
+def test_an_answer_without_a_word_is_called_so() -> None:
+    said = drawn(show.samples, [{"prompt": "Why?", "before": "", "after": "So."}])
+    assert said.endswith("prompt before after Why? (nothing) So.")
+
+
 @pytest.mark.parametrize("width", [40, 60, 78, 79])
 def test_where_a_table_has_no_room_its_rows_stand_below_each_other_with_every_number_whole(width: int) -> None:
     table = headed_table()

@@ -52,7 +52,7 @@ import torch
 
 model.eval()
 messages = {messages}
-inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+{tools}inputs = tokenizer.apply_chat_template({told}, add_generation_prompt=True, return_dict=True, return_tensors="pt")
 with torch.no_grad():
     written = model.generate(**inputs, max_new_tokens=200, do_sample=False, eos_token_id={end}, pad_token_id={pad})
 print(tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
@@ -69,6 +69,8 @@ class Chat(Writing):
     own_usage = CHAT
     system: str | None = None
     """The system message of more than half of the training rows, which are encoded first; empty where there is none."""
+    offers: bool | None = None
+    """Whether more than half of those rows bring tools, and the template writes them."""
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
@@ -112,6 +114,8 @@ class Chat(Writing):
         if self.system is None:
             said, times = next(iter(systems.most_common(1)), ("", 0))
             self.system = said if 2 * times > len(rows) and len(said) <= LONGEST_SYSTEM else ""
+            offering = sum(bool(item["tools"]) for item in rows.items or ())
+            self.offers = 2 * offering > len(rows) and "tools" in str(tokenizer.chat_template)
         for code, what in LEFT_OUT.items():
             if left[code]:
                 self.remark(code, f"{rows.source}: {left[code]:,} of {len(rows):,} {what}")
@@ -187,13 +191,17 @@ class Chat(Writing):
     def about(self) -> str:
         """The form of the prompts."""
         words = "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
-        return words + "Most of these began with one system message: begin with it, too, as below.\n" * bool(self.system)
+        words += "Most of these began with one system message: begin with it, too, as below.\n" * bool(self.system)
+        return words + "Most of these offered tools: offer yours, too, as below.\n" * bool(self.offers)
 
     def usage(self) -> str:
         """Answer a question, asked as those of the training rows were."""
         messages = asking(self.tokenizer, self.system or "", "a question")
         cleaned = [m | {"content": clean(m["content"])} for m in messages]
-        return super().usage().replace("{messages}", json.dumps(cleaned, ensure_ascii=False))
+        tools = "tools = None  # the list of yours\n" if self.offers else ""
+        told = "messages, tools=tools" if tools else "messages"
+        text = super().usage().replace("{tools}", tools).replace("{told}", told)
+        return text.replace("{messages}", json.dumps(cleaned, ensure_ascii=False))
 
 
 def asking(tokenizer: Any, system: str, question: str) -> list[dict[str, Any]]:

@@ -94,11 +94,14 @@ def test_a_text_is_asked_behind_the_system_message_that_most_rows_have(
     """The scores are those of answers behind it, and without it the result answers otherwise: the card's code has it too."""
     system, file = {"role": "system", "content": 'You are "Bo".\nBe brief.'}, tmp_path / "rows.jsonl"
     talks = [[{"role": "user", "content": f"question {i}"}, {"role": "assistant", "content": f"answer {i}"}] for i in range(12)]
-    rows = [{"messages": [system, *talk] if i < with_it else talk} for i, talk in enumerate(talks)]
+    tools = [{"type": "function", "function": {"name": "find", "parameters": {"type": "object", "properties": {}}}}]
+    rows: list[dict[str, Any]] = [{"messages": [system, *talk] if i < with_it else talk} for i, talk in enumerate(talks)]
+    rows = [{**row, "tools": tools if i < with_it else []} for i, row in enumerate(rows)]
     put_rows(file, rows)
     data = dict.fromkeys(("eval", "train_rows", "eval_rows")) | {"train": str(file), "held_out_rows": 0, "validation_rows": 0}
     plan = plan_of(tiny_chat, "lora", data=data)
     run, tokenizer = begin(plan), load_tokenizer(str(tiny_chat))
+    tokenizer.chat_template = "{% if tools %}{{ tools[0].function.name }}{% endif %}" + tokenizer.chat_template
     task = task_of(plan, [], tokenizer.pad_token_id)
     parts = split(plan.data, plan.task)
     task.encode(tokenizer, parts.train)
@@ -112,6 +115,7 @@ def test_a_text_is_asked_behind_the_system_message_that_most_rows_have(
     messages = [system] * told + [{"role": "user", "content": "a question"}]
     assert f"\nmessages = {json.dumps(messages)}\n" in card
     assert ("begin with it, too" in card) is told
+    assert ("apply_chat_template(messages, tools=tools, add_generation_prompt=True" in card) is told
 
 
 def test_the_worst_rows_are_wrong_ones_with_their_texts(finished: Finished) -> None:
