@@ -101,9 +101,8 @@ def tell_losses(task: Task, rows: dict[str, Encoded], counts: Mapping[str, int],
     if counts.get("groups_seen"):
         tell.warn("groups_seen", GROUPS_SEEN.format(n=counts["groups_seen"]))
     for use, which in rows.items():
-        told = in_words(use, which, task.plan.max_length)
-        if told:
-            tell.warn("rows_cut", " ".join(told), use=use, **lost(which))
+        for said in in_words(use, which, task.plan.max_length):  # one by one: views leave out what stands under `left_out`
+            tell.warn("rows_cut", said, use=use, **lost(which))
 
 
 def seen_in_words(n: int) -> str:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.events import EventWriter
+from engine.events import EventWriter, read_events
 from engine.examples.turns import conversation as turns_of
 from engine.inspection.data import inspect_data
 from engine.loading import load, split
@@ -301,6 +301,10 @@ def test_rows_cut_before_their_answer_are_counted_and_refused_when_many(tiny_cha
     found, _ = inputs.encoded(task, tokenizer, Split(few, many, few, []), tell)
     told = inputs.in_words("validation", found["validation"], 32)
     assert told[-1] == "2 validation rows had nothing left to learn and were left out."
+    inputs.tell_losses(task, {"validation": found["validation"]}, {}, tell)
+    warned = [e["text"] for e in read_events(tmp_path / "events.jsonl") if e.get("code") == "rows_cut"]
+    assert len(told) == 2
+    assert warned == told, "each as the report has it, which tells no sentence twice"
     assert inputs.in_words("train", encoded, 32) == [
         f"One of 20 training rows is longer than 32 tokens and was cut ({encoded.tokens_cut} tokens lost).",
         "One of the training rows had nothing left to learn and was left out.",
