@@ -108,8 +108,8 @@ def amount(n: float | None) -> str:
 
 
 def metric(value: float | None) -> str:
-    """A score between 0 and 1, or a loss, in three decimals; `–` for an unknown one."""
-    return sign("–") if value is None else f"{value:.3f}"
+    """A score between 0 and 1, or a loss, in three decimals (a perplexity may be 1e+28); `–` for an unknown one."""
+    return sign("–") if value is None else f"{value:.3f}" if abs(value) < 1e12 else f"{value:.3g}"
 
 
 def rate(value: float | None) -> str:

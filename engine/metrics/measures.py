@@ -15,6 +15,8 @@ class Measure:
     def difference(self, value: float) -> str:
         """A difference without its unit: a decimal of points, three decimals of other small numbers."""
         size = 100 * value if self.points else value
+        if abs(size) >= 1e12:
+            return f"{size:+.3g}"
         return f"{size:+.1f}" if self.points or abs(size) >= 10 else f"{size:+.3f}"
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from engine.metrics.measures import MEASURES
 from engine.state import RunState, fold
 from recommender.decide import recommend
 from recommender.facts import Facts
@@ -25,6 +26,8 @@ def test_numbers_read_well() -> None:
     assert words.amount(999_600_000) == "1 B"
     assert [words.duration(s) for s in (0.0, 0.0341, 0.12, 9.97, 1_234.0)] == ["0.0 s", "34 ms", "0.1 s", "10 s", "21 min"]
     assert words.metric(0.84249) == "0.842"
+    assert (words.metric(1_234_567.8), words.metric(1.0064e28)) == ("1234567.800", "1.01e+28")
+    assert MEASURES["perplexity"].difference(-9.4473e27) == "-9.45e+27"
     assert words.rate(2e-5) == "2e-5"
     assert words.rate(0.00011) == "1.1e-4"
     assert words.rate(0.0) == "0"
