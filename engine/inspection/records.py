@@ -52,7 +52,11 @@ def stream(source: Source, shape: Shape, told: Told = nobody, only: "set[int] | 
     for table in source.batches(told, only):
         lacking = [name for name in lacking if not table.holds(name)]
         whole = table.filled(columns)
-        found = records(whole, shape)
+        try:
+            found = records(whole, shape)
+        except InputError:
+            _check_there(table, lacking)  # says more than what each row is then without
+            raise
         if GROUP in shape.columns:
             of_row = dict(zip(map(whole.number, range(whole.rows)), named_groups(whole, shape.columns[GROUP]), strict=True))
             found.named = [of_row[number] for number in found.numbers]

@@ -531,6 +531,10 @@ def test_named_what_does_not_exist_or_does_not_fit(tmp_path: Path) -> None:
         looked(path, task="chat")
     with pytest.raises(InputError, match=r"a\.csv: row 1: column label holds [ab], which is not a number"):
         looked(path, task="regression", columns={"text": "text", "label": "label"})
+    path = write(tmp_path, "a.jsonl", lambda i, r: {"tokens": prose(r).split()})
+    choice = DataChoice(train=str(path), layout="tokens_tags", columns={"tokens": "tokens", "tags": "tags"})
+    with pytest.raises(InputError, match=r"a\.jsonl: has no column tags; its columns are tokens"):
+        load(choice, "token_classification")
 
 
 def test_numbers_that_a_model_made_of_a_text_are_no_labels(tmp_path: Path) -> None:
