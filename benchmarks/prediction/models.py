@@ -213,3 +213,16 @@ GEMMA_2B_UNTIED = GEMMA_7B_UNTIED | {
 PHI_2 = PHI_15 | {"hidden_size": 2560, "intermediate_size": 10240, "num_hidden_layers": 32, "partial_rotary_factor": 0.4}
 PHI_2_OF_LITGPT = PHI_2 | {"hidden_act": "gelu_pytorch_tanh", "resid_pdrop": 0.0}
 OPEN_LLAMA_3B = LLAMA2_7B | {"hidden_size": 3200, "intermediate_size": 8640, "num_hidden_layers": 26}
+BERT_BASE_CASED = BERT_BASE | {"vocab_size": 28996}
+DISTILROBERTA = ROBERTA_BASE | {"num_hidden_layers": 6}
+ELECTRA_LARGE = BANGLABERT | {
+    "vocab_size": 30522, "embedding_size": 1024, "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}  # fmt: skip
+MODERNBERT_LARGE = MODERNBERT_BASE | {
+    "hidden_size": 1024, "intermediate_size": 2624, "num_hidden_layers": 28, "num_attention_heads": 16,
+}  # fmt: skip
+QWEN3_06B = QWEN3_8B | {
+    "hidden_size": 1024, "intermediate_size": 3072, "num_hidden_layers": 28, "num_attention_heads": 16,
+    "tie_word_embeddings": True,
+}  # fmt: skip
