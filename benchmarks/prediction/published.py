@@ -97,7 +97,8 @@ def main() -> None:
                 found = judged(measure, told[measure], row["published"][measure])
                 blind = known.get(key, {"blind": found} if "gathered" in row else {}).get("blind")
                 known[key] = found | ({} if blind is None else {"blind": blind})
-            RESULTS.write_text(json.dumps(known, indent=0) + "\n")
+            lines = (f"{json.dumps(key)}: {json.dumps(told)}" for key, told in known.items())
+            RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
         for measure, key in keys.items():
             _print(row, measure, known[key])
     first = {key: found["blind"] for key, found in known.items() if "blind" in found}
