@@ -139,7 +139,7 @@ class TrainingStep(Given):
     """Whether it lives on until the next step's forward pass has made another, as in a loop outside of any function."""
     use_cache: bool | None = None
     """Whether a decoder's outputs bring the keys and values of all tokens along, as its configuration says by itself, and as
-    transformers' Trainer lets it up to 4.57."""
+    transformers' Trainer lets it up to 4.57. Where layers are computed again, only those of rows that are scored do."""
     keys_repeated: bool | None = None
     """Whether torch's attention is given grouped keys and values once for each query head, as transformers did up to 4.53."""
     older_attention: bool | None = None

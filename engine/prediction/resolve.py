@@ -188,16 +188,19 @@ def _take_loss(choices: _Open) -> None:
         choices.take("outputs_held", True, False)
         if step.outputs_held is not False:
             choices.take("outputs_rebound", False, True)
-            _take_cache(choices)
+        _take_cache(choices)
 
 
 def _take_cache(choices: _Open) -> None:
     """Whether outputs that are held bring the keys and values of all tokens along, as a decoder's do by themselves. Recomputation
-    has none."""
+    has none; rows that are scored have, and of them somebody tells how many."""
     step = choices.step
-    if step.use_cache is not None or step.checkpointed or (step.head or choices.found.get("head")) != "causal_lm":
+    held = step.outputs_held is not False and not step.checkpointed
+    if step.use_cache is not None or (step.head or choices.found.get("head")) != "causal_lm":
         return
-    if "outputs_rebound" in choices.others:  # where they add most
+    if not held and step.evaluation_rows is None:
+        return
+    if held and "outputs_rebound" in choices.others:  # where they add most
         choices.others["outputs_rebound"]["use_cache"] = True
     else:
         choices.take("use_cache", False, True)

@@ -213,7 +213,9 @@ GROUPS, T5, GPT2 = {"num_key_value_heads": 2}, {"model_type": "t5"}, {"model_typ
         ({"outputs_held": False}, {}, {"outputs_rebound": None, "use_cache": None}, {}),
         ({"outputs_rebound": False}, {}, {"use_cache": False}, {"use_cache": True}),
         ({"outputs_rebound": False, "gradient_checkpointing": "layer"}, {}, {"use_cache": None}, {}),
-        ({"outputs_rebound": False, "head": "classification"}, {}, {"use_cache": None}, {}),
+        ({"outputs_held": False, "gradient_checkpointing": "layer", "evaluation_rows": 8}, {}, {"use_cache": False},
+         {"use_cache": True}),
+        ({"outputs_rebound": False, "head": "classification", "evaluation_rows": 8}, {}, {"use_cache": None}, {}),
         ({}, T5, {"target_length": 16}, {}),  # a quarter of the tokens is written
         ({"target_length": 5}, T5, {"target_length": 5}, {}),
         ({"method": "qlora"}, {}, {"kbit_prepared": True, "double_quantization": True, "rank": 16, "fused_experts": None},

@@ -177,6 +177,7 @@ class PlainLoop:
         del held, loss
         self._live.phase("evaluation")
         self.model.eval()
+        self.config.get_text_config().use_cache = bool(self._step.use_cache)  # which recomputation has done without
         if self._step.evaluation_rows is not None:
             self.batch = self._inputs(self._step.evaluation_rows)
         with torch.no_grad(), self._autocast():
