@@ -319,5 +319,13 @@ async def test_only_runs_with_the_words_that_were_typed_are_listed_and_enter_ope
         await wait(pilot, lambda: "No run has all of these words." in screen(app))
         await pilot.press("escape")
         await wait(pilot, lambda: screen(app).count("stopped") == 2)
+        await pilot.press("slash", *"tick", "tab", "delete")
+        await wait(pilot, lambda: "reviews-lora" in screen(app) and "u restores it" in screen(app))
+        await pilot.press("u")  # typed into the line, it would restore nothing
+        await wait(pilot, lambda: screen(app).count("stopped") == 2)
+        await pilot.press("delete", "slash", *"done")
+        await wait(pilot, lambda: "No run has all of these words." in screen(app))
+        await pilot.press("escape", "u")
+        await wait(pilot, lambda: screen(app).count("stopped") == 2)
         await pilot.press("slash", *"STOPPED LORA", "down", "enter")
         await wait(pilot, lambda: isinstance(app.screen, RunScreen) and "reviews-lora" in screen(app))

@@ -120,7 +120,9 @@ async def test_the_flow_by_keyboard_and_the_draft_it_leaves(
         await wait(pilot, lambda: app.screen.query_one("#found").has_focus)
         await pilot.press("enter")
         await wait(pilot, lambda: "Hours one run may take" in screen(app))
-        await pilot.press(*"2.5", "tab", *"400", "enter")  # enter goes on from any line
+        await pilot.press(*"2.5", "tab", "1", "shift+tab", "enter")  # but not past one that is wrong
+        await wait(pilot, lambda: app.focused is app.screen.query_one("#take") and "At least 2 rows" in screen(app))
+        await pilot.press("backspace", *"400", "enter")  # enter goes on from any line
         await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen))
         await pilot.press("escape", "escape", "escape", "escape", "escape")
         await wait(pilot, lambda: not isinstance(app.screen, SetupScreen))

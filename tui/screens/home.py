@@ -133,8 +133,11 @@ class HomeScreen(HomeTrash):
                 self.loracle.tell_elsewhere(row.run, row.status)
 
     def _show(self, rows: "list[RunRow]") -> None:
-        self._all, before = rows, bool(self._rows)
-        self._rows = rows = list(filter(self.query_one(RunFilter).takes, rows))
+        self._all, before, field = rows, bool(self._rows), self.query_one(RunFilter)
+        self._rows = rows = list(filter(field.takes, rows))
+        if before and self._all and not rows and not field.has_focus:  # the last of them is gone, and nobody types
+            self.action_back()
+            return
         if bool(rows) != before:
             self.call_after_refresh(self.refresh_bindings)
         self._marked &= {str(row.run.path) for row in self._all}
@@ -157,12 +160,12 @@ class HomeScreen(HomeTrash):
 
     def _note(self) -> None:
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
-        if self.loracle.discarded:
+        if not self._rows and self._all:
+            said = _("No run has all of these words.")
+        elif self.loracle.discarded:
             words = _("{name} is in the trash: {undo} restores it, {empty} frees its disk.")
             name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
             said = words.format(name=name, undo=keys.name("undo", "u"), empty=keys.name("empty", "E"))
-        elif not self._rows and self._all:
-            said = _("No run has all of these words.")
         elif not self._rows:
             said = _("No run yet: press {new} for the first one.").format(new=new)
         elif self._marked:

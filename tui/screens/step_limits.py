@@ -110,4 +110,8 @@ class LimitsStep(Step):
     def _entered(self, event: Input.Submitted) -> None:
         """Straight on: most people want none of these."""
         event.stop()
-        self.post_message(self.Done())
+        take = self.query_one("#take", Input)
+        if take.value and self.train_rows is None:
+            take.focus()  # what is wrong with it stands below, and all rows would be trained on
+        else:
+            self.post_message(self.Done())
