@@ -63,12 +63,13 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
 
     Before torch 2.12 `varlen_attn` knew no grouped heads. The benchmark looks on at a cell's first step, to see which attention
     is called, so that autograd adds its gradients out of place there. The engine of that day took the logits of 2,048 tokens at
-    once, prepared 4-bit models with peft's function and computed a last layer for every token.
+    once, prepared 4-bit models with peft's function, computed a last layer for every token and kept what it gave during the loss.
     """
     from peft import prepare_model_for_kbit_training
     from torch.nn.attention import varlen
 
-    from engine.worker import adapters, first_token, modeling, token_loss
+    from engine.worker import adapters, causal, first_token, modeling, token_loss
+    from engine.worker.inner import body_of
 
     usual = varlen.varlen_attn
 
@@ -87,6 +88,10 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
             model = prepare_model_for_kbit_training(model, use_gradient_checkpointing=False)
         return adapted(model, task, head)
 
+    def held(model: Any, batch: Any) -> Any:  # all hidden states, for as long as the loss is computed
+        hidden = body_of(model)(**batch.inputs).last_hidden_state[0]
+        return token_loss.token_loss(hidden.index_select(0, batch.predicting), token_loss.head_of(model), batch.targets)
+
     def chunk(*_: Any) -> int:  # a mock that returns a value would hold what it is given
         return CHUNK
 
@@ -97,6 +102,7 @@ def installed(versions: dict[str, Any]) -> Iterator[None]:
         mock.patch.object(Again, "write", return_value=False),  # so that steps differ
         mock.patch.object(token_loss, "_chunk_of", chunk),
         mock.patch.object(first_token, "possible", return_value=False),
+        mock.patch.object(causal, "packed_loss", held),
         mock.patch.object(modeling, "with_adapters", prepared),
     ):
         yield
