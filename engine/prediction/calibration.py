@@ -74,12 +74,13 @@ class Learned(NamedTuple):
     """Of kinds whose last three runs disagree, so that nothing was learned: how far apart, as a share of the middle one."""
 
 
-def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[str, Learned]:
+def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]], *, host_is_new: bool = False) -> dict[str, Learned]:
     """What runs since the last time say of predicted memory (`runs`, by method) and of the time of a step (`pace`, by method and
     precision): factors before, and now; kept.
 
     `reports` are (name of the run, content of its `report.json`), the oldest first. Those whose predictions came from other code
-    say nothing of this one's; the others' already had the factors of before in them.
+    say nothing of this one's; the others' already had the factors of before in them. Where the `host_is_new`, measured for the
+    first time, they all were timed without it, and a factor that they showed would count it twice.
 
     Raises:
         InputError: the result cannot be kept.
@@ -95,6 +96,9 @@ def learn(machine: Machine, reports: list[tuple[str, dict[str, Any]]]) -> dict[s
         last = dict(known.get(f"{what}_until") or {})
         told = [(name, said) for name, report in there if (said := ratio(report)) is not None]
         new = [(name, said) for name, said in told if name > str(last.get(said[0], ""))]
+        if what == "pace" and host_is_new:
+            _keep(machine, {what: {}, f"{what}_until": last | {said[0]: name for name, said in new}, "predictor": code})
+            before, new = {}, []
         last_three = newest([said for _, said in new])
         factors = {kind: middle for kind, (middle, apart) in last_three.items() if apart <= spread}
         now = before | {kind: min(max(before.get(kind, 1.0) * factor, least), most) for kind, factor in factors.items()}

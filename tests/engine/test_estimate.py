@@ -488,6 +488,12 @@ def test_what_runs_have_shown_is_kept_once_and_used(tmp_path: Path, monkeypatch:
     assert further(2, "qlora", computed=9.0, measured=9.0)["qlora fp32"] == LEARNED[1]
     assert further(3, "qlora", computed=3.0, measured=3.0)["qlora fp32"] == LEARNED[1], "no more is believed, none is piled up"
     assert learn(card, slow)["pace"].now == {}, "a GPU's steps are told by the clock"
+    waits = OURS | {"method": "lora", "precision": "bf16-mixed", "memory": {"by": "allocator"}}
+    waited = [(f"2027010{n}-run", waits | {"step": {"predicted": 1.0, "measured": 1.8}}) for n in range(6)]
+    for new in (True, False):
+        assert learn(card, waited[:3], host_is_new=new)["pace"].now == {}, "timed without the host, which was measured since"
+    assert learn(card, waited)["pace"].now == {"lora bf16-mixed": 1.8}
+    assert learn(card, waited, host_is_new=True)["pace"] == ({}, {}, {}), "what was learned is of then, too"
     known = remembered(machine)
     assert known is not None
     model = {"parameters": 10**8, "layers": 12, "hidden_size": 768, "attention_heads": 12, "vocabulary_size": 30_000}

@@ -309,7 +309,8 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     measured = {"name": "cpu", "torch": "2.13", "matmul_flops": {"fp32": 3.65e10}, "bandwidth": 9.63e9}
     learned: list[Any] = []
 
-    def learn(machine: object, past: list[Any]) -> dict[str, Learned]:
+    def learn(machine: object, past: list[Any], *, host_is_new: bool) -> dict[str, Learned]:
+        assert host_is_new
         learned.extend(past)
         runs = Learned({"lora": 1.1}, {"lora": 1.1}, {"lora": 0.075})
         return {"runs": runs, "pace": Learned({}, {"full fp32": 1.25}, {"lora fp32": 0.21})}
@@ -317,12 +318,12 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     monkeypatch.setattr(commands_estimate, "all_runs", lambda runs: [first.run, newer.run, first.run])
     monkeypatch.setattr(commands_estimate, "inspect_machine", lambda: None)
     monkeypatch.setattr("engine.prediction.calibration.remembered", lambda machine: measured | {"bandwidth": 9.1e9})
-    monkeypatch.setattr("engine.prediction.calibration.measure", lambda machine: measured | {"busy": False})
+    monkeypatch.setattr("engine.prediction.calibration.measure", lambda machine: measured | {"launch": 4e-5, "busy": False})
     monkeypatch.setattr("engine.prediction.calibration.learn", learn)
     assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=False)) == 0
     assert sorted(bool(report) for _name, report in learned) == [False, True, True]
     told = " ".join(capsys.readouterr().out.split())
-    assert "Matrix products in fp32: 36.5 Gflop/s The last" in told, "it is what it was"
+    assert "Matrix products in fp32: 36.5 Gflop/s The host, for an operation: 40 µs The last" in told, "it is what it was"
     assert "Copying in memory: 9.63 GB/s (was 9.1 GB/s)" in told
     assert "full fp32 are multiplied by that from now on (before: 1.00)" in told
     assert "lora runs differ by 7.5% in memory; above 5% nothing is learned" in told
