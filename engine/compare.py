@@ -263,7 +263,8 @@ def statements(rows: Sequence[dict[str, Any]], best: str | None, metric: str) ->
         size, low, high = (measure.difference(d[k]) for k in ("mean", "low", "high"))
         span = f"{row['name']} scored {size} {words} against {leader} (95% interval {low} to {high})"
         apart = d["low"] > 0 or d["high"] < 0
-        said.append(f"{span}." if apart else f"{span}; the interval contains zero, so they are not shown to differ.")
+        verdict = ", which is worse" if apart else "; the interval contains zero, so they are not shown to differ"
+        said.append(f"{span}{verdict}.")
     said += [_spread(row, metric) for row in rows if len((row.get(metric) or {}).get("by_seed") or ()) > 1]
     return said or [f"Only {leader} has scores; nothing can be compared."]
 

@@ -151,6 +151,6 @@ def _differences(made: "Comparison") -> list[Content]:
             low=measure.difference(d["low"]),
             high=measure.difference(d["high"]),
         )
-        unsure = "" if apart else _("; it contains zero: not shown to differ")
-        lines.append(Content.styled(f"{said}{unsure}.", "" if apart else "$text-warning"))
+        verdict = _(", which is worse") if apart else _("; it contains zero: not shown to differ")
+        lines.append(Content.styled(f"{said}{verdict}.", "" if apart else "$text-warning"))
     return lines

@@ -150,6 +150,10 @@ def test_the_spread_over_seeds_is_told_in_words() -> None:
     assert "lora: accuracy 0.800 on average over 2 seeds, from 0.800 to 0.800 (standard deviation 0.000)." in said
     told = compare.unbeaten(rows, {"probe": {"accuracy": 0.85}, "majority": {"accuracy": 0.5}}, "full", "accuracy")
     assert told == ["No method did better than a linear probe on the untouched model: accuracy 0.850 against 0.825 at best."]
+    apart = {"difference": {"mean": 0.02, "low": 0.01, "high": 0.03}}
+    worse: list[dict[str, Any]] = [{"method": "full", "name": "Full"}, {"method": "lora", "name": "LoRA", "loss": apart}]
+    (line,) = compare.statements(worse, "full", "loss")
+    assert line == "LoRA scored +0.020 loss against Full (95% interval +0.010 to +0.030), which is worse."
 
 
 def test_a_fold_without_weights_counts_each_row_once_beside_one_that_has_them() -> None:
