@@ -24,10 +24,8 @@ CHUNK = 2 * 1024 * 1024
 """Bytes of a log that are read at a time: a long log never stands in memory as a whole."""
 HEAD = 160
 """Bytes in which a line of `EventWriter` has named its kind."""
-KINDS = frozenset(
-    {"run", "phase", "preflight", "step", "evaluation", "checkpoint", "sample", "warning", "recovery", "heartbeat", "end"}
-)
-_DURABLE = frozenset({"run", "preflight", "checkpoint", "evaluation", "recovery", "end"})
+_DURABLE = frozenset({"run", "preflight", "checkpoint", "evaluation", "stopped_early", "recovery", "end"})
+KINDS = _DURABLE | {"phase", "step", "sample", "warning", "heartbeat"}
 
 Event = dict[str, Any]
 

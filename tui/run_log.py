@@ -88,6 +88,8 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             best = event.get("best")
             said = _("checkpoint at step {step} saved (best so far)") if best else _("checkpoint at step {step} saved")
             return said.format(step=one_line(event.get("step"), 12)), ""
+        case "stopped_early":
+            return _("stopped early: no more gain"), ""
         case "sample" if event.get("split") not in ("validation", "learning"):  # those of every evaluation have a pane
             return f"{_('sample')}: {one_line(event.get('prompt'), 60)} → {one_line(event.get('answer'), 60)}", ""
         case "preflight":

@@ -122,6 +122,8 @@ class Training:
         if over and checkpoint is not None and not self.over:
             best = read_json(checkpoint / "trainer_state.json")["best_global_step"]
             facts = {"steps": step, "best_step": best or step, "stopped_early": step < self.total_steps}
+            if facts["stopped_early"]:
+                self.tell.events.write("stopped_early", step=step)
             write_json(self.run.checkpoints / checkpoints.FINISHED, facts)
         return step, over
 

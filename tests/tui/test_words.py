@@ -196,6 +196,9 @@ def test_an_event_of_any_time_is_a_line_of_the_log() -> None:
     log = RunLog()
     for number, when in enumerate((10**400, "noon", None)):
         assert log.take({"kind": "checkpoint", "seq": number, "time": when, "step": number}) is not None
+    early = log.take({"kind": "stopped_early", "seq": 3, "time": 5.0, "step": 9})
+    assert early is not None
+    assert early.text == "stopped early: no more gain"
 
 
 @pytest.mark.parametrize("phase", ["reference", "compile", "kernels", "answers", "pause"])

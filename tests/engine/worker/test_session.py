@@ -159,6 +159,8 @@ def test_early_stopping_ends_a_training_that_brings_nothing(tiny: Path, run_here
     (begun,) = events(run, "run")
     assert (begun["stops_early"], begun["evaluations"], begun["checkpoints"]) == (True, 10, 10), "by which what is left is told"
     assert report["steps"] < report["total_steps"]
+    (told,) = events(run, "stopped_early")
+    assert told["step"] == report["steps"], "the log says why it ended"
 
 
 def test_without_held_out_rows_the_report_says_that_nothing_is_known(tiny: Path, run_here: Here) -> None:
