@@ -75,6 +75,10 @@ CAUTIONS: dict[str, str] = {
     "tokens are lost.",
     "truncated_one": "One row ({share:share}) is longer than {length:count} tokens and is cut there: {tokens:count} tokens are "
     "lost.",
+    "truncated_unread": "{rows:count} rows ({share:share}) are longer than the {length:count} tokens that this model reads and "
+    "are cut there: {tokens:count} tokens are lost. Split long texts, or use a model that reads more.",
+    "truncated_unread_one": "One row ({share:share}) is longer than the {length:count} tokens that this model reads and is cut "
+    "there: {tokens:count} tokens are lost. Split long texts, or use a model that reads more.",
     "untrained": "The answers of {rows:count} rows ({share:share}) begin after token {length:count}: nothing is learned "
     "from them. Above a tenth the run refuses to start; raise max_length if the model reads more, or shorten the prompts.",
     "untrained_one": "The answer of one row ({share:share}) begins after token {length:count}: nothing is learned from it. "

@@ -163,22 +163,23 @@ def _about_lengths(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[C
             yield caution("long_documents", wording="long_documents_read_long", tokens=p95, reads=shape.positions)
         else:
             yield caution("long_documents", wording=code, tokens=median if half else p95, reads=shape.positions)
+    wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
+    unread = wanted is not None and wanted > length >= shape.positions
     cut = next((c for c in data.truncation if c.length == length), None)
     if cut is not None and cut.rows_cut and data.rows and data.task != "continued_pretraining":
         lost = max((data.tokens_total or cut.tokens_kept) - cut.tokens_kept, 0)
         share = min(cut.rows_cut / data.rows, 1.0)
-        yield caution("truncated", rows=cut.rows_cut, share=share, length=length, tokens=lost)
+        wording = "truncated_unread" if unread else None  # how many are longer than the model reads is said once
+        yield caution("truncated", wording=wording, rows=cut.rows_cut, share=share, length=length, tokens=lost)
         if cut.rows_untrained and unread_answers(facts) is None:
             share = min(cut.rows_untrained / data.rows, 1.0)
             yield caution("untrained", rows=cut.rows_untrained, share=share, length=length)
-    wanted = data.tokens_p99 if not is_labelled(data) and data.task != "continued_pretraining" else None
-    if wanted is not None and length < wanted:
-        if length >= shape.positions:
-            wording = "long_texts_half" if (data.tokens_p50 or 0) > shape.positions else None
-            longer = share_cut(data, shape.positions)
-            yield caution("long_texts", wording=wording, share=longer, tokens=wanted, reads=shape.positions)
-        elif nearest.fits:
-            yield caution("shortened", length=length, tokens=wanted, share=share_cut(data, length))
+    elif unread:
+        wording = "long_texts_half" if (data.tokens_p50 or 0) > shape.positions else None
+        longer = share_cut(data, shape.positions)
+        yield caution("long_texts", wording=wording, share=longer, tokens=wanted, reads=shape.positions)
+    if wanted is not None and length < min(wanted, shape.positions) and nearest.fits:
+        yield caution("shortened", length=length, tokens=wanted, share=share_cut(data, length))
 
 
 def machine_cautions(facts: Facts, shape: Shape, nearest: Candidate) -> Iterator[Caution]:

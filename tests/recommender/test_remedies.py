@@ -135,6 +135,10 @@ def test_how_many_texts_a_short_reader_cuts_is_said() -> None:
     t5 = {"id": "t5", "family": "encoder-decoder", "parameters": 248_000_000, "max_positions": 512}
     (said,) = (w.text for w in advise(t5, texts, gpu(23)).warnings if w.code == "long_texts")
     assert said.startswith("About 47% of the texts are longer than the 512 tokens that this model reads, one in a hundred longer")
+    cuts = [{"length": n, "rows_cut": 480, "tokens_kept": 10**6} for n in (512, 1024)]
+    told = {w.code: w.text for w in advise(t5, texts | {"truncation": cuts}, gpu(23)).warnings}
+    assert "reads and are cut there: " in told["truncated"]
+    assert "long_texts" not in told
 
 
 def test_others_on_the_card_are_named_where_they_alone_stand_in_the_way() -> None:
