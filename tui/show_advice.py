@@ -46,7 +46,10 @@ def facts(found: Facts, console: Console) -> None:
     table.add_row(_("Model"), Text(f"{one_line(model.id, 80)}: {_(', ').join(model_words(model))}"))
     in_column = _("{role} in column {name}")
     columns = [in_column.format(role=_(role), name=one_line(name, 40)) for role, name in columns_of(data).items()]
-    table.add_row(_("Data"), Text(", ".join([_("{n} rows").format(n=number(data.rows)), *columns])))
+    counted = [_("{n} rows").format(n=number(data.rows))]
+    if data.unique_rows is not None and data.unique_rows != data.rows:  # those count in the reasons below
+        counted.append(_("{n} distinct").format(n=number(data.unique_rows)))
+    table.add_row(_("Data"), Text(", ".join([*counted, *columns])))
     table.add_row(_("Task"), Text(task_words(data)))
     if data.tokens_p50 is not None:
         table.add_row(_("Lengths"), Text(lengths(data)))

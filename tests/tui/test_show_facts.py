@@ -100,6 +100,8 @@ def test_of_a_model_that_reads_texts_of_any_length_no_length_is_told() -> None:
     ]
     assert "mt5: encoder-decoder, 300 M parameters, 8 layers, up to 1 024 tokens Data" in told[0]
     assert "mt5: encoder-decoder, 300 M parameters, 8 layers Data" in told[1]
+    twice = drawn(show_advice.facts, Facts(machine=Machine(), model=model, data=DataFacts(rows=167, unique_rows=166)))
+    assert "167 rows, 166 distinct" in twice, "the reasons said 166 and nothing why"
 
 
 def test_a_plain_terminal_gets_ascii(looked: DataInspection, monkeypatch: pytest.MonkeyPatch) -> None:
