@@ -24,6 +24,11 @@ def unit(name: str) -> str:
     return words(name) + (_(" points") if name in MEASURES and MEASURES[name].points else "")
 
 
+def falls(name: str) -> bool:
+    """Whether less of it is better, so that a fall is no loss."""
+    return name in MEASURES and not MEASURES[name].higher_is_better
+
+
 def in_line(score: Mapping[str, Any]) -> str:
     """All metrics of a score, one after the other."""
     values = ((name, score.get(name)) for name in MEASURES)

@@ -123,7 +123,8 @@ def _scores(scores: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:
         table.add_column(judged.words(name), justify="right", no_wrap=True)
     with_gain = len(names) <= MOST_METRICS  # the sentences below the table tell the gains too
     if with_gain:
-        table.add_column(_("gain over it (95% interval)"), no_wrap=True)
+        head = _("change from it (95% interval)") if any(map(judged.falls, names[:1])) else _("gain over it (95% interval)")
+        table.add_column(head, no_wrap=True)
     for split, words in ROWS.items():
         if split in scores:
             style = "bold" if split == "after" else ""

@@ -64,12 +64,15 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
     if gains:
+        falls = judged.falls(told[0])
         if roomy:
+            title = _("Change by the training, 95% interval") if falls else _("Gain of the trained model, 95% interval")
             heads = padded(_("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
-            lines += [Content(""), Content.styled(_("Gain of the trained model, 95% interval"), "bold")]
+            lines += [Content(""), Content.styled(title, "bold")]
             lines.append(Content.styled(heads.rstrip(), "$text-muted"))
         else:  # so that all gains have room
-            lines.append(Content.styled(_("Gain over ({unit}, 95% interval)").format(unit=judged.unit(told[0])), "bold"))
+            title = _("Change from ({unit}, 95% interval)") if falls else _("Gain over ({unit}, 95% interval)")
+            lines.append(Content.styled(title.format(unit=judged.unit(told[0])), "bold"))
         lines += gains
         if any("!" in gain.plain for gain in gains):
             lines.append(Content.styled(_("! it contains zero: not shown to differ"), "$text-warning"))

@@ -2,12 +2,14 @@
 
 import io
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from rich.text import Text
 
 from engine.inspect import DataInspection, ModelInspection
+from engine.rundir import RunDirectory
 from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts, Suspicion, Truncation
 from tui import show, show_advice, show_facts, views_result, views_wrong
 from tui.show import Screen
@@ -123,6 +125,14 @@ def test_of_tagged_words_spans_are_counted_and_not_rows(make_run: Any) -> None:
 def test_an_answer_without_a_word_is_called_so() -> None:
     said = drawn(show.samples, [{"prompt": "Why?", "before": "", "after": "So."}])
     assert said.endswith("prompt before after Why? (nothing) So.")
+
+
+def test_where_less_is_better_a_fall_is_called_no_gain() -> None:
+    gain = {"gain": -1.5, "low": -2.0, "high": -1.0}
+    texts = {"scores": {"before": {"perplexity": 9.0}, "after": {"perplexity": 7.5}}, "gains": {"before": {"perplexity": gain}}}
+    told = [drawn(show.report, texts, RunDirectory(Path("a-run")))]
+    told += [views_result.scores(texts, roomy=roomy).plain for roomy in (True, False)]
+    assert all("-1.5" in one and "hange" in one and "ain " not in one for one in told)
 
 
 @pytest.mark.parametrize("width", [40, 60, 78, 79])
