@@ -170,6 +170,7 @@ async def test_nothing_that_a_monkey_does_ends_the_app(
     monkeypatch.setattr(work_start, "start_pilot", refuse)
     draft = Draft(model="demo", data="rows.csv") if monkey.chance.random() < 0.3 else None
     app = LoracleApp(runs=runs, draft=draft)
+    through = False
     try:
         async with app.run_test(size=(80, 24)) as pilot:
             try:
@@ -184,8 +185,9 @@ async def test_nothing_that_a_monkey_does_ends_the_app(
                     await pilot.press("escape")
                 assert isinstance(app.screen, HomeScreen)
                 assert not [note.message for note in app._notifications if "went wrong" in note.message]
+                through = True
             except BaseException:
                 print(f"seed {seed}:", ", ".join(monkey.done))
                 raise
-    except ScreenStackError:  # `run_test` takes the screens away while keys that came behind quit are still to be read
-        assert app._exit
+    except ScreenStackError:  # `run_test` takes the screens away while the last keys, or those behind quit, are still to be read
+        assert app._exit or through
