@@ -315,6 +315,7 @@ async def test_only_runs_with_the_words_that_were_typed_are_listed_and_enter_ope
     async with showing(app, lambda: screen(app).count("stopped") == 2) as pilot:
         await pilot.press("slash", *"tick")
         await wait(pilot, lambda: "reviews" not in screen(app) and "tickets-lora" in screen(app))
+        assert "esc shows all runs" in screen(app)  # not keys that would be typed
         await pilot.press("space", *"done")
         await wait(pilot, lambda: "No run has all of these words." in screen(app))
         await pilot.press("escape")

@@ -162,6 +162,9 @@ class HomeScreen(HomeTrash):
         new, compare = keys.name("new", "n"), keys.name("compare", "v")
         if not self._rows and self._all:
             said = _("No run has all of these words.")
+        elif self.query_one(RunFilter).has_focus:  # where n, u and space are typed
+            words = _("{open} opens a run · {back} shows all runs")
+            said = words.format(open=keys.name("open", "enter"), back=keys.name("back", "esc"))
         elif self.loracle.discarded:
             words = _("{name} is in the trash: {undo} restores it, {empty} frees its disk.")
             name = fitted(one_line(short_name(self.loracle.discarded[-1].name)), 26)
