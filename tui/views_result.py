@@ -67,7 +67,7 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
         falls = judged.falls(told[0])
         if roomy:
             title = _("Change by the training, 95% interval") if falls else _("Gain of the trained model, 95% interval")
-            heads = padded(_("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
+            heads = padded(_("against the") if falls else _("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
             lines += [Content(""), Content.styled(title, "bold")]
             lines.append(Content.styled(heads.rstrip(), "$text-muted"))
         else:  # so that all gains have room
