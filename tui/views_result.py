@@ -63,7 +63,7 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
             lines.append(Content.styled(f"{padded(words, 16)}{values}", "bold" if words == SPLITS[-1][1] else ""))
     told = [n for n in names if n != "loss"][: 2 if roomy else 1] or names
     gains = [_gain(report, split, words, told) for split, words in SPLITS if isinstance(get(report, "gains", split), dict)]
-    if gains:
+    if gains and told:
         falls = judged.falls(told[0])
         if roomy:
             title = _("Change by the training, 95% interval") if falls else _("Gain of the trained model, 95% interval")
