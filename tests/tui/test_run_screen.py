@@ -168,7 +168,7 @@ async def test_a_dead_worker_is_noticed_and_its_last_words_are_shown(runs: Path,
     worker.steps(1, 5)
     app = LoracleApp(runs=runs, attach=worker.run)
     async with showing(app, lambda: "step 5/100" in screen(app)) as pilot:
-        assert re.search("2 now.*now [0-9–].*cpu|2 now.*no gauges.*now", screen(app), re.S)
+        await wait(pilot, lambda: re.search("2 now.*now [0-9–].*cpu|2 now.*no gauges.*now", screen(app), re.S))
         worker.die("Killed: [/] \x1b[31mout of memory\x1b]0;hi\x07")
         await wait(pilot, lambda: "died" in screen(app))
         await wait(pilot, lambda: "out of memory" in log_of(app))
