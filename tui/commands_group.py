@@ -184,6 +184,7 @@ def _tell(given: argparse.Namespace, said: list[str], what: str, hours: float, *
     console = Screen(stderr=True)
     console.print(Text(_("{what}; about {time} (estimated).").format(what=what, time=duration(3600 * hours))))
     listed(console, "", said)
+    console.print()
     return Exit.DONE
 
 

@@ -98,8 +98,7 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]
     listed(console, _("Left out or cut"), [in_words(line) for line in left_out])
-    if left_out:
-        console.print()
+    console.print()
     _per_class(scores, console)
     samples(content.get("samples"), console)
     for line in [_cost(content), *computing_words(content.get("computing"))]:
@@ -275,5 +274,3 @@ def listed(console: Console, title: str, lines: Sequence[str]) -> None:
         console.print(Text(title, style="bold"))
     for line in lines:
         console.print(Padding(Text(one_line(line, 1000)), (0, 0, 0, 2)))
-    if not title:
-        console.print()

@@ -35,6 +35,7 @@ def _comparison(content: Mapping[str, Any], console: Console) -> None:
     rows = content.get("methods") or []
     _side_by_side(rows, content.get("best"), content.get("metric"), console)
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
+    console.print()
     for name, words in (("probe", _("Linear probe")), ("majority", _("Constant answer"))):
         score = (content.get("baselines") or {}).get(name)
         if score:
@@ -121,6 +122,7 @@ def _pilot(content: Mapping[str, Any], console: Console) -> None:
     if content.get("mode") == "folds":
         _side_by_side(content.get("methods") or [], content.get("winner"), content.get("metric"), console)
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
+    console.print()
     if content.get("winner_name"):
         went = _("{name} went on to the end: loracle report {run}")
         if content.get("mode") == "folds":

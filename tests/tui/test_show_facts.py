@@ -23,6 +23,7 @@ def drawn(show: object, *found: object) -> str:
     out = io.StringIO()
     show(*found, Screen(file=out, width=80))  # type: ignore[operator]
     assert all(len(line.rstrip()) <= 80 for line in out.getvalue().splitlines())
+    assert "\n\n\n" not in out.getvalue(), "parts are one blank line apart"
     return " ".join(out.getvalue().split())
 
 
@@ -160,7 +161,7 @@ def test_of_a_class_without_a_held_out_row_nothing_is_claimed(make_run: Any) -> 
     worker = make_run()
     none, some = ({"label": name, "rows": rows} | dict.fromkeys(SCORES, rows / 18) for name, rows in (("a", 0), ("b", 9)))
     scores = {"accuracy": 0.85, "macro_f1": 0.84, "loss": 0.4, "per_class": [none, some]}
-    worker.report(scores={"before": scores, "after": scores})
+    worker.report(scores={"before": scores, "after": scores}, statements=["Better."], left_out=["One row was cut."])
     content = worker.run.report()
     assert "a 0 – – – – b 9 0.500 0.500 0.500 0.500" in drawn(show.report, content, worker.run)
     assert " ".join(views_wrong.per_class(content).plain.split()).endswith("b 0.500 0.500 0.500 9 a – – – 0")
