@@ -57,6 +57,10 @@ NOT_ALONE = """\
 UNKNOWN = """\
 The base does not know the labels (transformers may call its head newly initialized, which it is: the adapter brings the
 trained one)"""
+ROUNDED = """\
+On CPUs that compute in bf16 (AVX512-BF16) bitsandbytes rounds to it whatever is asked: outputs there differ a little from
+those that were scored.
+"""
 MOVED = """\
 Its base was a folder on the machine it was trained on. Elsewhere, write its place into `adapter_config.json`
 (`base_model_name_or_path`).
@@ -111,6 +115,7 @@ def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
     library = "transformers" if plan.method == "full" else "peft"
     also = "" if plan.method == "full" else _also(task, local=not base_line)
     needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
+    rounded = ROUNDED if plan.method == "qlora" else ""
     return f"""---
 library_name: {library}
 pipeline_tag: {task.pipeline}
@@ -127,7 +132,7 @@ The scores before and after stand in `report.json` of the run.
 ## Load it
 
 Nothing but transformers{needed} is needed.
-{also}
+{rounded}{also}
 ```python
 {_loading(task, built)}
 {task.usage()}```
