@@ -5,6 +5,7 @@ from typing import Any
 from transformers import TrainerCallback
 
 from engine.worker.control import Control
+from recommender.plan import Plan
 
 
 class Schedule(TrainerCallback):  # type: ignore[misc]  # mypy does not read transformers here
@@ -29,6 +30,10 @@ class Schedule(TrainerCallback):  # type: ignore[misc]  # mypy does not read tra
         return control
 
 
-def moments(total_steps: int, evaluations: int) -> frozenset[int]:
-    """Steps after which the validation rows are scored: evenly spread, the last step always among them."""
-    return frozenset(max(1, round(total_steps * i / evaluations)) for i in range(1, evaluations + 1))
+def moments(plan: Plan, total_steps: int) -> frozenset[int]:
+    """Steps after which the validation rows are scored: evenly spread, the last step always among them.
+
+    The first step of a warm-up has the learning rate 0, and a model that nothing has changed is no checkpoint worth keeping.
+    """
+    first = min(2 if plan.warmup_steps else 1, total_steps)
+    return frozenset(max(first, round(total_steps * i / plan.evaluations)) for i in range(1, plan.evaluations + 1))

@@ -72,7 +72,7 @@ class Training:
         pause = self.control.stop_at
         step, over = self._take_steps(trainer, checkpoint)
         if pause is not None and (over or step >= pause):
-            known = step in moments(self.total_steps, self.plan.evaluations)
+            known = step in moments(self.plan, self.total_steps)
             self._score_pause(trainer.model, step, known=known)
         if pause is not None or not over:
             return None
@@ -213,7 +213,7 @@ class Training:
             interrupt=self.reader.interrupt,
             show=self._beginning,
         )
-        trainer.add_callback(Schedule(moments(self.total_steps, plan.evaluations), self.control, scores=scored))
+        trainer.add_callback(Schedule(moments(plan, self.total_steps), self.control, scores=scored))
         if plan.early_stopping and scored:
             trainer.add_callback(EarlyStopping(plan.patience))
         return trainer

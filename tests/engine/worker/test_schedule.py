@@ -8,6 +8,7 @@ from transformers import TrainerControl
 
 from engine.worker.control import Control
 from engine.worker.schedule import Schedule, moments
+from tests.conftest import make_plan
 
 
 @pytest.mark.parametrize(
@@ -15,7 +16,10 @@ from engine.worker.schedule import Schedule, moments
     [(24, 3, {8, 16, 24}), (7, 3, {2, 5, 7}), (5, 10, {1, 2, 3, 4, 5}), (9, 1, {9}), (1, 10, {1})],
 )
 def test_scores_are_spread_evenly_and_the_last_step_is_scored(steps: int, evaluations: int, after: set[int]) -> None:
-    assert moments(steps, evaluations) == after
+    plan = make_plan("a-model", evaluations=evaluations)
+    assert moments(plan, steps) == after
+    warm = moments(plan.model_copy(update={"warmup_steps": 1}), steps)
+    assert warm == (after - {1} or {1}), "by its first step, of learning rate 0, nothing has changed"
 
 
 def decided(folder: Path, step: int, *, scores: bool = True, **requests: str) -> set[str]:
