@@ -122,7 +122,7 @@ def _scores(scores: Mapping[str, Any], gains: Mapping[str, Any]) -> Table:
         table.add_column(judged.words(name), justify="right", no_wrap=True)
     with_gain = len(names) <= MOST_METRICS  # the sentences below the table tell the gains too
     if with_gain:
-        head = _("change from it (95% interval)") if any(map(judged.falls, names[:1])) else _("gain over it (95% interval)")
+        head = _("difference from it (95% interval)") if names and judged.falls(names[0]) else _("gain over it (95% interval)")
         table.add_column(head, no_wrap=True)
     for split, words in ROWS.items():
         if split in scores:

@@ -66,12 +66,12 @@ def scores(report: dict[str, Any], *, roomy: bool = True) -> Content:
     if gains and told:
         falls = judged.falls(told[0])
         if roomy:
-            title = _("Change by the training, 95% interval") if falls else _("Gain of the trained model, 95% interval")
+            title = _("Difference, 95% interval") if falls else _("Gain of the trained model, 95% interval")
             heads = padded(_("against the") if falls else _("over the"), 16) + "".join(padded(judged.unit(n), 21) for n in told)
             lines += [Content(""), Content.styled(title, "bold")]
             lines.append(Content.styled(heads.rstrip(), "$text-muted"))
         else:  # so that all gains have room
-            title = _("Change from ({unit}, 95% interval)") if falls else _("Gain over ({unit}, 95% interval)")
+            title = _("Difference from ({unit}, 95% interval)") if falls else _("Gain over ({unit}, 95% interval)")
             lines.append(Content.styled(title.format(unit=judged.unit(told[0])), "bold"))
         lines += gains
         if any("!" in gain.plain for gain in gains):

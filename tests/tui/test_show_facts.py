@@ -133,7 +133,7 @@ def test_where_less_is_better_a_fall_is_called_no_gain() -> None:
     texts = {"scores": {"before": {"perplexity": 9.0}, "after": {"perplexity": 7.5}}, "gains": {"before": {"perplexity": gain}}}
     told = [drawn(show.report, texts, RunDirectory(Path("a-run")))]
     told += [views_result.scores(texts, roomy=roomy).plain for roomy in (True, False)]
-    assert all("-1.5" in one and "hange" in one and "ain " not in one and "over the" not in one for one in told)
+    assert all("-1.5" in one and "ifference" in one and "ain " not in one and "over the" not in one for one in told)
 
 
 @pytest.mark.parametrize("width", [40, 60, 78, 79])
