@@ -132,6 +132,11 @@ class RunDirectory:
         """
         return versioned(self.report_file)
 
+    def note(self) -> str:
+        """What the person noted about it."""
+        goal = (json_object((self.group or self.path) / "facts.json") or {}).get("goal")
+        return one_line(goal.get("note") or "", 200) if isinstance(goal, dict) else ""
+
     def spare(self) -> int:
         """Bytes of its checkpoints, once the run is done and nothing needs them any more; 0 where somebody is removing them."""
         try:

@@ -94,6 +94,8 @@ def _report(content: Mapping[str, Any], run: RunDirectory, console: Console) -> 
     words = _("{name}: before and after, on {rows} held-out rows")
     held_out = (content.get("rows") or {}).get("held_out")
     console.print(Text(words.format(name=one_line(content.get("name")), rows=number(held_out)), style="bold"))
+    if note := run.note():
+        console.print(Text(f"“{note}”", style="dim"))
     console.print(_scores(scores, content.get("gains") or {}))
     listed(console, "", [in_words(str(s)) for s in content.get("statements") or []])
     left_out = [str(s) for s in content.get("left_out") or []]

@@ -99,6 +99,7 @@ async def test_a_report_that_is_still_read_is_not_copied(runs: Path, done: Any, 
 async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, done: Any) -> None:
     sample = {"prompt": "Charged twice?", "before": "", "after": "Refunded."}
     run = done(seconds={"predicted": 2.8, "training": 90.0, "total": 116.0}, samples=[sample])
+    (run.path / "facts.json").write_text('{"goal": {"note": "for [/] Ann"}}')
     async with result_of(runs, run) as (app, pilot):
         shown = screen(app)
         assert "accuracy points" in shown  # what the gain is told in
@@ -112,7 +113,7 @@ async def test_the_result_says_what_is_still_wrong_and_what_it_cost(runs: Path, 
         assert "the [/] \\x1b[31mbattery" in screen(app)
         assert "before (nothing)" in screen(app)
         await pilot.press("m", "4")
-        await wait(pilot, lambda: "Better than before." in screen(app))
+        await wait(pilot, lambda: "Better than before." in screen(app) and "“for [/] Ann”" in screen(app))
         await pilot.press("m", "end")
         await wait(pilot, lambda: "M merges it into its base." in screen(app))
 

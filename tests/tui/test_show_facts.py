@@ -176,7 +176,10 @@ def test_checkpoints_that_a_finished_run_leaves_behind_are_told(make_run: Any) -
     assert worker.run.spare() == 0, "it may be needed yet"
     worker.report()
     content = worker.run.report()
-    assert "3.0 MB of checkpoints in " in drawn(show.report, content, worker.run)
+    (worker.run.path / "facts.json").write_text('{"goal": {"note": "for Ann"}}')
+    told = drawn(show.report, content, worker.run)
+    assert "3.0 MB of checkpoints in " in told
+    assert "“for Ann”" in told, "what was noted is kept to be read"
     assert "3.0 MB in checkpoints/ beside it" in views_result.where(content, "model", worker.run.spare()).plain
     shutil.rmtree(kept)
     assert "of checkpoints" not in drawn(show.report, content, worker.run)

@@ -84,6 +84,7 @@ class ResultScreen(PanesScreen):
         self._report: dict[str, Any] | None = None
         self._spare = 0
         """Bytes of checkpoints that nothing needs any more."""
+        self._note = ""
         self._of_group: dict[str, Any] | None = None
         """The report of the pilot or comparison that the run belongs to."""
         self._wide = False
@@ -108,6 +109,7 @@ class ResultScreen(PanesScreen):
             report = await in_thread(self.run_directory.report)
             self._of_group = await in_thread(_of_group, self.run_directory)
             self._spare = await in_thread(self.run_directory.spare)
+            self._note = await in_thread(self.run_directory.note)
         except LoracleError as error:
             self._problem(in_words(error.message))
             return
@@ -155,6 +157,7 @@ class ResultScreen(PanesScreen):
             "cost": [views.cost(report, roomy=self.has_class("-wide"))],
             "wrong": shown or [nothing],
             "means": [
+                *([Content.styled(f"“{self._note}”", "$text-muted")] if self._note else []),
                 *([views.of_group(self._of_group)] if self._of_group else []),
                 views.statements(report),
                 views.where(report, self._folder, self._spare),
