@@ -23,6 +23,8 @@ class Trial:
         self.run = run
         self.system = ""
         """The system message that texts are asked with, once the models are loaded."""
+        self.tools: list[str] = []
+        """Names of the tools that are offered then."""
         self._process: asyncio.subprocess.Process | None = None
         self._asked = 0
         self._reading = asyncio.Lock()
@@ -56,7 +58,7 @@ class Trial:
             first = await self._read()
             if "error" in first:
                 raise InputError(str(first["error"]))
-            self.system = str(first.get("system") or "")
+            self.system, self.tools = str(first.get("system") or ""), list(map(str, first.get("tools") or ()))
         except BaseException:
             await self.close()
             raise

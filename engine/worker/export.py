@@ -77,8 +77,8 @@ def _write(beside: Path, task: Task, built: Built, *, tokenizer: Any, parts: Spl
         backend.enable_truncation(plan.max_length) if classifies else backend.no_truncation()
     tokenizer.save_pretrained(beside)
     kept = {"method": plan.method, "max_length": plan.max_length, "precision": plan.precision, "new_modules": built.head}
-    system = {"system": task.system} if isinstance(task, Chat) and task.system else {}
-    write_json(beside / "loracle.json", {"version": 1} | kept | system)
+    asked = {"system": task.system, "tools": task.tools} if isinstance(task, Chat) else {}
+    write_json(beside / "loracle.json", {"version": 1} | kept | {name: said for name, said in asked.items() if said})
     write_atomically(beside / "README.md", model_card(task, parts, built, base), 0o600)
 
 

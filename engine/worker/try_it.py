@@ -1,9 +1,9 @@
 """The child of "try it": `python -P -m engine.worker.try_it RUN`; a JSON text a line in, answers of both models a line out.
 
-First comes `{"ready": true, "system": ...}` with the system message that texts are asked with, if any, or `{"error": ...}` and
-the end. To `{"id": 1, "text": "..."}` it answers `{"id": 1, "base": ..., "tuned": ..., "seconds": ...}`, an answer being
-`{"text": ..., "shares": [[label, share], ...]}`; a model that writes tells what it has so far as `{"id": 1, "side": "tuned",
-"partial": ...}`. It ends with its input.
+First comes `{"ready": true, "system": ..., "tools": [...]}` with the system message and the names of the tools that texts are
+asked with, or `{"error": ...}` and the end. To `{"id": 1, "text": "..."}` it answers `{"id": 1, "base": ..., "tuned": ...,
+"seconds": ...}`, an answer being `{"text": ..., "shares": [[label, share], ...]}`; a model that writes tells what it has so
+far as `{"id": 1, "side": "tuned", "partial": ...}`. It ends with its input.
 """
 
 import contextlib
@@ -29,9 +29,8 @@ from engine.worker.generating import tastes_off
 from engine.worker.inner import inner_of
 from engine.worker.modeling import load_config, model_folder, tells_texts_apart
 from engine.worker.precision import autocast
-from engine.worker.tasks.chat import asking
-from engine.worker.tasks.chat_template import special_ids
-from engine.worker.tasks.conversation import rendered
+from engine.worker.tasks.answers import name_of
+from engine.worker.tasks.conversation import ends_of, prompt_of, rendered
 from engine.worker.tasks.multi_label import THRESHOLD
 from engine.worker.tasks.tags import places
 from engine.worker.trainer import seed_everything
@@ -61,8 +60,9 @@ class Trial:
         seed_everything(self.plan.seed)  # below an adapter a new head starts as it did in the run
         self.tuned = export.load(run, self.task, folder).eval()
         self._base = self._load_base(folder) if self.plan.method == "full" else None
-        self.system = str((json_object(run.model / "loracle.json") or {}).get("system") or "")
-        """The system message that most training rows begin with: the scores are those of answers behind it."""
+        kept = json_object(run.model / "loracle.json") or {}
+        self.system, self.tools = str(kept.get("system") or ""), kept.get("tools") or None
+        """What most training rows are asked with: the scores are those of answers behind it."""
 
     def _load_base(self, folder: str) -> Any:
         seed_everything(self.plan.seed)
@@ -155,12 +155,10 @@ class Trial:
             ids = self.tokenizer(text, truncation=True, max_length=self.plan.max_length)["input_ids"]
             whole = self.tuned.config.is_encoder_decoder or ids[-1:] != [end]
             return (ids if whole else ids[:-1]), ends
-        messages = [*asking(self.tokenizer, self.system, text), {"role": "assistant", "content": "."}]
-        asked = self.tokenizer.apply_chat_template(messages[:-1], tokenize=False, add_generation_prompt=True)
-        learned = [i for i in rendered(self.tokenizer, {"messages": messages, "tools": None}, "the text").labels if i >= 0]
-        if learned and learned[-1] in special_ids(self.tokenizer):
-            ends = list(dict.fromkeys([*ends, learned[-1]]))
-        return list(self.tokenizer(asked, add_special_tokens=False)["input_ids"]), ends
+        turns = (("system", self.system), ("user", text), ("assistant", "."))
+        item = {"messages": [{"role": role, "content": said} for role, said in turns if said], "tools": self.tools}
+        closing = ends_of(self.tokenizer, rendered(self.tokenizer, item, "the text").labels)
+        return prompt_of(self.tokenizer, item, "the text")[1], list(dict.fromkeys([*ends, *sorted(closing)]))
 
 
 class _Told:
@@ -198,7 +196,7 @@ def serve(run: RunDirectory, questions: Iterator[str], say: Say) -> None:
         why = f"The models cannot be loaded ({type(error).__name__}: {error})."
         say({"error": short if is_out_of_memory(error) else why})
         return
-    say({"ready": True, "system": trial.system})
+    say({"ready": True, "system": trial.system, "tools": [name_of(tool) for tool in trial.tools or ()]})
     for line in questions:
         asked = json.loads(line)
         number, began = asked["id"], time.monotonic()

@@ -340,7 +340,7 @@ def test_the_curves_of_a_comparison_have_a_colour_each_in_every_theme() -> None:
 class FakeTrial:
     """Answers without a model."""
 
-    system = "You are [/] Bo."
+    system, tools = "You are [/] Bo.", ["find"]
 
     def __init__(self, run: object) -> None:
         self.closed = False
@@ -381,7 +381,7 @@ async def test_a_text_is_tried_on_both_models(runs: Path, done: Any, monkeypatch
     async with result_of(runs, run) as (app, pilot):
         await pilot.press("t")
         await wait(pilot, lambda: isinstance(app.screen, TryScreen) and "Ready" in screen(app))
-        assert "your rows' system message “You are [/] Bo.”" in " ".join(screen(app).split())
+        assert "as your rows ask: system message “You are [/] Bo.”, tools find" in " ".join(screen(app).split())
         await pilot.press(*"hi there", "enter")
         await wait(pilot, lambda: "[/] hi there" in screen(app) and "51%" in screen(app))
         await pilot.press("up")

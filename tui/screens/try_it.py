@@ -117,10 +117,12 @@ class TryScreen(PanesScreen):
             await field.action_submit()
 
     def _welcome(self) -> str:
-        if self._trial is None or not self._trial.system:
-            return _("Ready: type a text and press enter.")
-        words = _("Ready: your text follows your rows' system message “{words}”")
-        return words.format(words=one_line(self._trial.system, 20))
+        assert self._trial is not None
+        system, tools = self._trial.system, ", ".join(self._trial.tools)
+        told = [_("system message “{words}”").format(words=one_line(system, 20))] if system else []
+        told += [_("tools {names}").format(names=one_line(tools, 14))] if tools else []
+        words = _("Ready, as your rows ask: {what}") if told else _("Ready: type a text and press enter.")
+        return words.format(what=_(", ").join(told))
 
     @on(Input.Submitted, "#text")
     def _submitted(self, event: Input.Submitted) -> None:

@@ -148,5 +148,6 @@ def says_calls(message: dict[str, Any], text: str) -> bool:
 
 
 def name_of(call: dict[str, Any]) -> str:
-    """The tool that is called."""
-    return str((call.get("function") or call).get("name", ""))
+    """The tool that is called, or described."""
+    function = call.get("function")
+    return str((function if isinstance(function, dict) else call).get("name", ""))

@@ -68,9 +68,9 @@ class Chat(Writing):
 
     own_usage = CHAT
     system: str | None = None
-    """The system message of more than half of the training rows, which are encoded first; empty where there is none."""
-    offers: bool | None = None
-    """Whether more than half of those rows bring tools, and the template writes them."""
+    """The system message of more than half of the training rows; empty where there is none."""
+    tools: list[Any] | None = None
+    """What most of those rows that bring tools bring; only where more than half do, and the template writes them."""
 
     def encode(self, tokenizer: Any, rows: Rows, progress: Progress | None = None) -> Encoded:
         """Targets are labels a token, `IGNORED` where nothing is learned; rows from which nothing would be are left out.
@@ -82,7 +82,7 @@ class Chat(Writing):
         most = self.plan.max_length
         input_ids, targets, wanted = TokenRows(), TokenRows(), []
         rows_cut = tokens_cut = silent = 0
-        left, systems = Counter[str](), Counter[str]()
+        left = Counter[str]()
         refused: list[str] = []
         untrained: dict[int, bool] = {}
         for item, number in reported(zip(rows.items or (), rows.numbers, strict=True), progress):
@@ -102,7 +102,6 @@ class Chat(Writing):
             left["results_left_out"] += unwritten_results(tokenizer, item, where)
             left[f"thoughts_{unwritten_thoughts(tokenizer, item, where)}"] += 1
             self.note_system(tokenizer, messages, item["tools"])
-            systems.update(str(m["content"]) for m in messages[:1] if m["role"] == "system")
             if learned(row.labels[:most]):
                 input_ids.append(row.ids[:most])
                 targets.append(row.labels[:most])
@@ -111,11 +110,7 @@ class Chat(Writing):
                 untrained[number] = lost > 0
                 silent += calls == "calls"
             self.note_end(tokenizer, row)
-        if self.system is None:
-            said, times = next(iter(systems.most_common(1)), ("", 0))
-            self.system = said if 2 * times > len(rows) and len(said) <= LONGEST_SYSTEM else ""
-            offering = sum(bool(item["tools"]) for item in rows.items or ())
-            self.offers = 2 * offering > len(rows) and "tools" in str(tokenizer.chat_template)
+        self.note_asking(tokenizer, rows)
         for code, what in LEFT_OUT.items():
             if left[code]:
                 self.remark(code, f"{rows.source}: {left[code]:,} of {len(rows):,} {what}")
@@ -166,6 +161,18 @@ class Chat(Writing):
         if "system_moved" not in self.remarks and as_placed(tokenizer, messages, tools) is not messages:
             self.remark("system_moved", SYSTEM_MOVED)
 
+    def note_asking(self, tokenizer: Any, rows: Rows) -> None:
+        """Remember what most of the training rows, which are encoded first, are asked with."""
+        if self.system is not None:
+            return
+        items = rows.items or ()
+        systems = Counter(str(m["content"]) for item in items for m in item["messages"][:1] if m["role"] == "system")
+        said, times = next(iter(systems.most_common(1)), ("", 0))
+        self.system = said if 2 * times > len(rows) and len(said) <= LONGEST_SYSTEM else ""
+        offered = Counter(json.dumps(item["tools"]) for item in items if item["tools"])
+        if 2 * offered.total() > len(rows) and "tools" in str(tokenizer.chat_template):
+            self.tools = json.loads(offered.most_common(1)[0][0])
+
     def note_end(self, tokenizer: Any, row: Rendered) -> None:
         """Remember what a row's answers are closed with: generation stops there."""
         self.ends = tuple(dict.fromkeys((*self.ends, *sorted(ends_of(tokenizer, row.labels)))))
@@ -192,13 +199,13 @@ class Chat(Writing):
         """The form of the prompts."""
         words = "It answers in conversations; the tokenizer's chat template writes them as the model has learned them.\n"
         words += "Most of these began with one system message: begin with it, too, as below.\n" * bool(self.system)
-        return words + "Most of these offered tools: offer yours, too, as below.\n" * bool(self.offers)
+        return words + "Most of these offered tools: offer yours, too, as below.\n" * bool(self.tools)
 
     def usage(self) -> str:
         """Answer a question, asked as those of the training rows were."""
         messages = asking(self.tokenizer, self.system or "", "a question")
         cleaned = [m | {"content": clean(m["content"])} for m in messages]
-        tools = "tools = None  # the list of yours\n" if self.offers else ""
+        tools = "tools = None  # the list of yours\n" if self.tools else ""
         told = "messages, tools=tools" if tools else "messages"
         text = super().usage().replace("{tools}", tools).replace("{told}", told)
         return text.replace("{messages}", json.dumps(cleaned, ensure_ascii=False))

@@ -66,6 +66,7 @@ class Preference(Chat):
             self.note_system(tokenizer, item["messages"] + item["chosen"], item["tools"])
             for side in pair:
                 self.note_end(tokenizer, side)
+        self.note_asking(tokenizer, rows)
         cut = f"within max_length ({most} tokens) both answers are the same, or one of them has not begun"
         whole = "both answers are the same, or one of them is empty."
         why = self.why_untrained(rows, untrained, refused, cut=cut, whole=whole)

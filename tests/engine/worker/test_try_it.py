@@ -110,7 +110,7 @@ def test_a_text_is_asked_behind_the_system_message_that_most_rows_have(
     trial = Trial(run)
     assert trial.system == (system["content"] if told else "")
     asked = trial.tokenizer.decode(trial._prompt("Where is it?")[0])
-    assert ("Be brief." in asked, asked.count("Where is it?")) == (told, 1)
+    assert ("Be brief." in asked, asked.startswith("find"), asked.count("Where is it?")) == (told, told, 1)
     card = (run.model / "README.md").read_text()
     messages = [system] * told + [{"role": "user", "content": "a question"}]
     assert f"\nmessages = {json.dumps(messages)}\n" in card
@@ -155,7 +155,7 @@ def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> No
     said: list[dict[str, Any]] = []
     questions = [json.dumps({"id": 1, "text": None}), json.dumps({"id": 2, "text": "charged twice"})]
     serve(finished("lora"), iter(questions), said.append)
-    assert said[0] == {"ready": True, "system": ""}
+    assert said[0] == {"ready": True, "system": "", "tools": []}
     assert "error" in said[1]
     assert said[2]["id"] == 2
     assert said[2]["tuned"]["text"]
@@ -164,15 +164,16 @@ def test_a_question_that_fails_does_not_end_the_others(finished: Finished) -> No
 async def test_the_child_answers_and_says_when_it_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for it; the app's journey asks a real one."""
     script = tmp_path / "python"
-    said = ['{"ready": true, "system": "Be brief."}', "read line", '{"id": 0, "text": "of an earlier question"}']
-    said += ['{"id": 1, "side": "base", "partial": "so"}', '{"id": 1, "base": {}, "tuned": {"text": "so far"}}', "read line"]
+    said = ['{"ready": true, "system": "Be brief.", "tools": ["find"]}', "read line"]
+    said += ['{"id": 0, "text": "of an earlier question"}', '{"id": 1, "side": "base", "partial": "so"}']
+    said += ['{"id": 1, "base": {}, "tuned": {"text": "so far"}}', "read line"]
     script.write_text("#!/bin/sh\n" + "".join(f"{line}\n" if line == "read line" else f"echo '{line}'\n" for line in said))
     script.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(script))
     (tmp_path / "model").mkdir()
     asking, told = Asking(RunDirectory(tmp_path)), []
     await asking.start()
-    assert asking.system == "Be brief."
+    assert (asking.system, asking.tools) == ("Be brief.", ["find"])
     found = await asking.ask("charged twice \x1b[31m", lambda side, words: told.append((side, words)))
     assert found["tuned"]["text"] == "so far"
     assert told == [("base", "so")]
