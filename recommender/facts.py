@@ -308,7 +308,7 @@ class Measured(Given):
     """Keyed by precision, floating-point operations per second."""
     bandwidth: Annotated[float, Field(ge=1e6, le=1e16)] | None = None
     """Bytes a second that are read and written."""
-    launch: Annotated[float, Field(ge=1e-7, le=1)] | None = None
+    launch: Annotated[float, Field(ge=1e-7, le=1e-2)] | None = None
     """Seconds that the host needs for an operation of a forward pass, beside which a card waits where its own part is small."""
     pace: dict[str, Annotated[float, Field(gt=0, le=1e3)]] | None = None
     """Keyed by method and precision, `lora fp32`: times a predicted step that earlier runs' steps took, where three agreed."""

@@ -46,7 +46,8 @@ def calibrate(given: argparse.Namespace) -> int:
     before = calibration.remembered(machine)
     found = calibration.measure(machine)
     past = sorted(((r.name, _report(r)) for r in all_runs(given.runs)), key=lambda one: one[0])
-    learned = calibration.learn(machine, past, host_is_new="launch" in found and "launch" not in (before or {}))
+    new = "launch" in found and not found["busy"] and "launch" not in (before or {})
+    learned = calibration.learn(machine, past, host_is_new=new)
     (old, factors, unlike), (slower, pace, uneven) = learned["runs"], learned["pace"]
     if given.json:
         print(as_json({

@@ -1,5 +1,7 @@
 """What a step says that cannot be at once, or that no answer can count."""
 
+import re
+
 from engine.prediction import library
 from engine.prediction.heads import head_of
 from recommender.errors import InputError
@@ -7,6 +9,7 @@ from recommender.facts import Facts
 from recommender.shape import positions_of
 from recommender.step import TILED, TrainingStep, version_of
 
+_NAME = re.compile(r"[\w.-]+")
 WITHOUT_CHOICE = ("none", "adafactor", "sgd")
 """Optimizers that keep nothing, or keep it in a type that nobody chooses."""
 
@@ -56,11 +59,11 @@ def _of_head(step: TrainingStep, facts: Facts) -> str | None:
     named = step.target_modules
     if named is not None and not (named.strip() if isinstance(named, str) else [t for t in named if t.strip()]):
         return "target_modules is empty, and adapters stand beside some map"
-    unnamed = [not t.strip(" .") for t in step.trained or ()]
+    unnamed = [not (t.strip(".") and _NAME.fullmatch(t)) for t in step.trained or ()]  # peft reads them as patterns
     if step.trained is not None and all(unnamed) and not step.adapters:
         return "trained is empty, and method full trains something"
     if any(unnamed):
-        return f"trained is {step.trained}, and every part has a name"
+        return f"trained is {step.trained}, and every part has a name of letters, digits and dots"
     head = step.head or head_of(facts)
     if step.loss == "fused" and head in ("classification", "tagging"):
         return f"loss fused is that of a vocabulary's logits, and head is {head}"

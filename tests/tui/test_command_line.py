@@ -307,10 +307,10 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     newer = make_run("other")
     newer.report(version=99)
     measured = {"name": "cpu", "torch": "2.13", "matmul_flops": {"fp32": 3.65e10}, "bandwidth": 9.63e9}
-    learned: list[Any] = []
+    learned, new = list[Any](), list[bool]()
 
     def learn(machine: object, past: list[Any], *, host_is_new: bool) -> dict[str, Learned]:
-        assert host_is_new
+        new.append(host_is_new)
         learned.extend(past)
         runs = Learned({"lora": 1.1}, {"lora": 1.1}, {"lora": 0.075})
         return {"runs": runs, "pace": Learned({}, {"full fp32": 1.25}, {"lora fp32": 0.21})}
@@ -329,6 +329,9 @@ def test_runs_of_one_name_are_no_obstacle_to_calibrating(
     assert "lora runs differ by 7.5% in memory; above 5% nothing is learned" in told
     assert "lora fp32 differ by 21% in time; above 15% nothing is learned" in told
     assert "lora runs agree" not in told, "what was learned once is no agreement of these"
+    monkeypatch.setattr("engine.prediction.calibration.measure", lambda machine: measured | {"launch": 4e-5, "busy": True})
+    assert commands_estimate.calibrate(argparse.Namespace(runs=runs_root(), json=True)) == 0
+    assert new == [True, False], "what is not kept, of a busy machine, is not known"
 
 
 def test_of_runs_with_one_name_the_one_at_hand_is_meant_or_none(

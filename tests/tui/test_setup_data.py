@@ -38,8 +38,9 @@ async def test_a_sample_of_the_held_out_rows_is_asked_for_and_goes_into_the_comm
         await wait(pilot, lambda: "No held-out file is named" in screen(app))
         setup.field("held-out").fill(str(rows))
         await wait(pilot, lambda: "A sample of the 120 held-out rows." in screen(app))
-        await pilot.press("tab", "tab", "5", "0")
+        await pilot.press("tab", "tab", *"050")
         await wait(pilot, lambda: asked[-1] == 50 and ready(app))
+        assert app.screen.query_one("#score").value == "50", "0 would mean all of them"  # type: ignore[attr-defined]
         assert setup.draft.eval_rows == 50
         assert "--eval-rows 50" in setup.draft.command()
 

@@ -30,7 +30,7 @@ class LimitsStep(Step):
         self._scored = str(draft.eval_rows) if draft.eval_rows else ""
 
     def compose(self) -> ComposeResult:
-        number_of, every = r"[0-9]{0,9}", _("all of them")
+        number_of, every = r"([1-9][0-9]{0,8})?", _("all of them")  # a 0 would mean all, which nobody who types it means
         for name, words, value, without, typed in (
             ("hours", _("Time"), self._hours, _("no limit"), r"[0-9]*\.?[0-9]*"),
             ("take", _("Training rows"), self._rows, every, number_of),
