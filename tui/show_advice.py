@@ -106,6 +106,7 @@ def own_settings(own: Candidate, assigned: list[str], cautions: list[str], conso
     words = _("With your own: {method}, {settings}")
     said = words.format(method=_(METHOD_NAMES[own.method]), settings=settings_line(own.settings))
     others = [one_line(a, 60) for a in assigned if field_of(a) not in ON_THE_LINE]
+    console.print()
     console.print(Text(f" {sign('·')} ".join([said, *others, takes])))
     listed(console, _("Your own settings"), [f"! {said}" for said in cautions])
 

@@ -286,7 +286,7 @@ def test_forty_rows_are_planned_only_when_somebody_insists(loracle: Command, tin
     own = ("--set", "epochs=3", "--set", "warmup_steps=500", "--set", "weight_decay=0.1")
     tried = loracle("--auto", *situation, "--dry-run", "--anyway", *own)
     assert tried.returncode == 0
-    assert "With your own: Full fine-tuning" in plain(tried.stdout)
+    assert "\n\nWith your own: Full fine-tuning" in tried.stdout
     assert "weight_decay=0.1" in plain(tried.stdout)
     assert "3 epochs" in plain(tried.stdout)
     assert "The warm-up (500 steps) is longer than the whole run" in " ".join(plain(tried.stdout).split())
