@@ -19,6 +19,22 @@ APPLE_FLOPS: tuple[tuple[str, float], ...] = (("Ultra", 27e12), ("Max", 14e12), 
 UNKNOWN_FLOPS = 40e12
 """Taken for a device whose name says nothing."""
 
+LAUNCH = 2.4e-5
+"""Seconds that a server needs for an operation of a forward pass of eager torch through transformers; small models wait for it.
+Llama-3-8B wrote 500 tokens in 15 s (huggingface/transformers, pull request 34247): a token is 1,170 such operations and as many
+looks at tensors, and each took 1.35 times as long here with a graph for the backward pass; a tenth is around the model."""
+OWN_HOST = ((r"RTX ?[345]0[5-9]0", 0.4), (r"(RTX|GTX) ?(10|16|20)[5-9]0", 2 / 3))
+"""By a card of somebody's own computer, of the time that a server needs for something on one thread, what such a computer does.
+The same program writes text of Llama-3.1-8B in 0.42 to 0.55 of the time that the host of an H100 takes, itself 0.8 of a usual
+one's, beside an RTX 4090 (bitsandbytes, benchmarking/README.md: NF4, INT8), OPT-125m in 0.29 on a Core i9-13900K or i7-13700K of
+that on an EPYC 7352 (AutoGPTQ, issue 49). Of older ones PassMark tells: 3,495 of a Ryzen 5 5600X, 2,893 of an EPYC 9654."""
+
+
+def launch_of(machine: Machine, facts: Facts) -> float:
+    """Seconds that the host of the freest device needs for an operation of a forward pass."""
+    name = (machine.device.name or "") if machine.device else ""
+    return facts.measured.launch or LAUNCH * next((p for key, p in OWN_HOST if re.search(key, name, re.IGNORECASE)), 1.0)
+
 
 def device_flops(machine: Machine, facts: Facts, precision: Precision) -> tuple[float, bool]:
     """Matrix-multiply speed in operations a second, and whether it was measured on this device."""

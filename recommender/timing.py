@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from recommender import answering, kernels, traced
 from recommender.counting import counted_rows, is_labelled, rows_of, split_of
-from recommender.device_speed import device_flops, with_least_power
+from recommender.device_speed import device_flops, launch_of, with_least_power
 from recommender.facts import DataFacts, Facts
 from recommender.footprint import checkpoint_bytes, trained_parameters
 from recommender.largest import largest_micro_batch
@@ -25,10 +25,11 @@ EFFICIENCY = 0.4
 """Share of the matrix-multiply speed that a whole step reaches; 41% was measured on short rows."""
 CHECKPOINTING = 1.27
 """Times as long with gradient checkpointing (E25)."""
-LAUNCHING: dict[Method, float] = {"full": 5.5e-3, "lora": 8e-3, "qlora": 11e-3}
-"""Seconds that the host of a GPU takes to start the operations of a layer, forward and backward, whatever the micro-batch: small
+LAUNCHING: dict[Method, float] = {"full": 125, "lora": 180, "qlora": 250}
+"""Operations' worth (`launch_of`) that the host of a GPU starts in a layer, forward and backward, whatever the micro-batch: small
 models wait for it. From 40 of the engine's own steps on an H100 (benchmarks/results/prediction_gpu.json), BERT-base to Llama 8B:
-with it half of them are within 19%, all within -46% and +68%; by arithmetic alone the middle one came out at a sixth."""
+with its host's 44 microseconds half of them are within 19%, all within -46% and +68%; by arithmetic alone the middle one came out
+at a sixth."""
 LAUNCHING_AGAIN = 1.6
 """Times as many with gradient checkpointing: the forward pass once more, and what keeps the random state (the same cells)."""
 LAUNCHING_FORWARD = 0.3
@@ -150,7 +151,8 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     evaluate = 2.0 * body * pass_tokens * passes
     training, scoring = train / (flops * EFFICIENCY), evaluate / (flops * EFFICIENCY)
     starts = _launching(facts, shape, method, settings, (pass_tokens * share * settings.epochs, pass_tokens * passes))
-    calibrated = calibrated and training >= starts[0] / devices  # nobody has measured this machine's host
+    host_measured = facts.measured.launch is not None
+    calibrated = calibrated and (host_measured or training >= starts[0] / devices)
     training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5 * with_least_power(facts.machine))
     tried = traced.tried(facts, method, settings.precision, settings.gradient_checkpointing)
@@ -235,7 +237,7 @@ def _launching(
     if settings.trained == "last_layers":
         again = LAUNCHING_FORWARD + (1 - LAUNCHING_FORWARD) * min((settings.last_layers or 1) / max(shape.layers, 1), 1)
     trained, scored = (count / settings.token_budget for count in tokens)
-    each = shape.blocks * LAUNCHING[method]
+    each = shape.blocks * LAUNCHING[method] * launch_of(facts.machine, facts)
     return each * again * max(trained, settings.total_steps), each * LAUNCHING_FORWARD * max(scored, settings.evaluations)
 
 

@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple
 
 from recommender import laptops
-from recommender.cards import card_of
-from recommender.device_speed import mig_share
+from recommender.cards import CARDS, card_of
+from recommender.device_speed import UNKNOWN_FLOPS, mig_share
 from recommender.facts import Machine
 
 CONTEXT = (560_000_000, 300_000_000, 1_000_000_000)
@@ -47,19 +47,6 @@ SHARED = ((8, 6), (8, 9), (12, 0))
 SHARED_REACH = 0.66
 
 
-OWN_HOST = ((r"RTX ?[345]0[5-9]0", 0.4), (r"(RTX|GTX) ?(10|16|20)[5-9]0", 2 / 3))
-"""By a card of somebody's own computer, of the time that a server needs for something on one thread, what such a computer does.
-The same program writes text of Llama-3.1-8B in 0.42 to 0.55 of the time that the host of an H100 takes, itself 0.8 of a usual
-one's, beside an RTX 4090 (bitsandbytes, benchmarking/README.md: NF4, INT8), OPT-125m in 0.29 on a Core i9-13900K or i7-13700K of
-that on an EPYC 7352 (AutoGPTQ, issue 49). Of older ones PassMark tells: 3,495 of a Ryzen 5 5600X, 2,893 of an EPYC 9654."""
-
-
-def host_of(machine: Machine) -> float:
-    """Seconds for each that a server needs to do something on one thread, by the machine's freest device."""
-    name = (machine.device.name or "") if machine.device else ""
-    return next((part for key, part in OWN_HOST if re.search(key, name, re.IGNORECASE)), 1.0)
-
-
 def context_of(machine: Machine) -> tuple[int, int, int]:
     """Bytes that a process holds on the machine's freest device beside the allocator: usual, least, most."""
     name = (machine.device.name or "") if machine.device else ""
@@ -76,6 +63,15 @@ def reached_of(machine: Machine) -> float:
 def wide_reached_of(machine: Machine) -> float:
     """The same in fp32."""
     return SHARED_REACH / USUALLY_REACHED if known_of(machine)[0].capability in SHARED else 1.0
+
+
+def beside_usual(machine: Machine) -> tuple[float, float]:
+    """Of the arithmetic in 16 bit that is taken for a card whose name says nothing, what the slowest and the fastest have that it
+    may be: of its compute capability, or of all with tensor cores."""
+    told = machine.device.compute_capability if machine.device else None
+    known = {(card.capability, card.narrow) for card in CARDS if card.capability and card.narrow and card.capability >= (7, 0)}
+    speeds = [narrow for capability, narrow in known if capability == told] or [narrow for _, narrow in known]
+    return min(speeds) * 1e12 / UNKNOWN_FLOPS, max(speeds) * 1e12 / UNKNOWN_FLOPS
 
 
 def known_of(machine: Machine) -> tuple[Known, bool]:

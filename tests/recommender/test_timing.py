@@ -11,7 +11,7 @@ import pytest
 from recommender import answering, timing
 from recommender.counting import split_of
 from recommender.decide import recommend
-from recommender.device_speed import device_flops
+from recommender.device_speed import LAUNCH, device_flops
 from recommender.facts import DataFacts, Device, Facts, Machine, ModelFacts
 from recommender.names import size_in_name
 from recommender.recommendation import Hours
@@ -115,7 +115,9 @@ def test_a_gpus_step_takes_as_long_as_starting_its_operations(name: str, rows: i
         "tokens_total": length * 10**6,
     }
     device = {"name": "NVIDIA H100 80GB HBM3", "memory_free": 84 * 10**9, "bf16": True}
-    facts = Facts.model_validate({"machine": {"backend": "cuda", "devices": [device]}, "model": model, "data": data})
+    host = {"launch": 4.4e-5}  # as slow as that card's is (benchmarks/prediction/score.py)
+    machine = {"backend": "cuda", "devices": [device]}
+    facts = Facts.model_validate({"machine": machine, "model": model, "data": data, "measured": host})
     shape = shape_of(facts.model)
     usual = recommend(facts).candidate(method).settings
     settings = usual.model_copy(update={"effective_batch": rows, "epochs": 1, "total_steps": 988_000 // rows})
@@ -298,6 +300,10 @@ def test_settings_and_machines_take_their_factors() -> None:
     card = known(machine={"backend": "cuda", "devices": [{"name": "NVIDIA H100 80GB HBM3", "memory_free": 84 * 10**9}]})
     again = seconds(card, gradient_checkpointing=True)[0] / seconds(card)[0]
     assert again == pytest.approx(timing.LAUNCHING_AGAIN), "small steps wait for the host"
+    slow = known(machine=card.machine.model_dump(), launch=2 * LAUNCH)
+    assert seconds(slow)[0] == pytest.approx(2 * seconds(card)[0]), "which somebody has measured"
+    own = known(machine={"backend": "cuda", "devices": [{"name": "RTX 4090", "memory_free": 84 * 10**9}]})
+    assert seconds(own)[0] == pytest.approx(0.4 * seconds(card)[0]), "or whose card tells that it is somebody's own"
 
 
 def test_a_container_that_may_use_half_of_each_core_takes_twice_as_long() -> None:

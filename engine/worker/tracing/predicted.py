@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.prediction.allocator import Allocator, Heap, Unpooled
-from engine.prediction.cards import host_of, known_of, reached_of, wide_reached_of
+from engine.prediction.cards import beside_usual, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import are_maps, experts_of, one_by_one
@@ -11,7 +11,7 @@ from engine.prediction.stream import PHASES, Segment, peaks, phase_of
 from engine.worker.tracing import models, spans, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.steps import at_depth, learned_share, own_step, traced
-from recommender.device_speed import device_flops, with_least_power
+from recommender.device_speed import device_flops, launch_of, with_least_power
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
 from recommender.step import TrainingStep, version_of
@@ -41,8 +41,8 @@ TIME = {True: (0.75, 1.35), False: (0.5, 2.0)}
 
 HOSTS = (8e-6, 6e-5)
 """Seconds for an operation on the fastest and on the slowest host, which facts seldom tell: a desktop beside an RTX 4090 needs
-8.5 microseconds (`cards.OWN_HOST`), one beside a T4 in Colab 44 (24 tokens of Qwen2.5-0.5B a second), and others may make it
-wait. A card for one's own computer may also be rented in a server."""
+8.5 microseconds (`device_speed.OWN_HOST`), one beside a T4 in Colab 44 (24 tokens of Qwen2.5-0.5B a second), and others may make
+it wait. A card for one's own computer may also be rented in a server."""
 
 
 class Predicted:
@@ -110,6 +110,9 @@ def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | Non
     (segments, done), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
     low, high = TIME[measured]
     high *= 1 if measured else with_least_power(facts.machine)
+    if card.kind == "cuda" and not measured and not known_of(facts.machine)[1]:
+        slowest, fastest = beside_usual(facts.machine)
+        low, high = low / fastest, high / slowest
     fast, slow = (end * speed.launch for end in TIME[False]) if facts.measured.launch else HOSTS
     if card.kind == "cpu":
         whole = done.busy + done.started * speed.launch
@@ -157,8 +160,8 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     flash, efficient = (1.0, 1.0) if cudnns else (amperes, EFFICIENT)
     precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
     kernels = {"flash": flash, "efficient": efficient, "precise": precise}
-    launch = facts.measured.launch or work.LAUNCH * host_of(facts.machine)
-    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=own_step(step) or not step.reentrant), measured
+    launch, hooks = launch_of(facts.machine, facts), own_step(step) or not step.reentrant
+    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=hooks), measured
 
 
 def _head_width(text: Any) -> int:

@@ -4,14 +4,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.worker.tracing.recorded import Recorded
+from recommender.device_speed import LAUNCH
 
 STEP = ("forward", "loss", "backward", "optimizer")
-LAUNCH = 2.4e-5
-"""Seconds that a server needs for an operation of a forward pass of eager torch through transformers; small models wait for it.
-Llama-3-8B wrote 500 tokens in 15 s (huggingface/transformers, pull request 34247): a token is 1,170 such operations and as many
-looks at tensors, and each took 1.35 times as long here with a graph for the backward pass; a tenth is around the model."""
-
-
 VIEW, BACKWARD, KEPT, TENSOR = 0.3, 0.65, 1.8, 0.45
 """What the host does, in operations of the forward pass that start a kernel: for one that only looks at a tensor in another way,
 for one of autograd's own, which goes through no Python, for a tensor that checkpointing's hooks keep and give back, for a tensor

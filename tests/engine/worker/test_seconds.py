@@ -82,6 +82,13 @@ def test_the_kernel_that_computes_in_fp32_makes_three_products_in_tf32_of_one() 
     assert [speed.of(name, narrow=False) for name in names] == [0.1, 2.0, 2.0]
 
 
+def test_a_card_of_an_unknown_name_may_be_as_fast_or_slow_as_any_that_is_known() -> None:
+    long: dict[str, Any] = {"length": 512, "base_dtype": "bfloat16"}
+    low, high = (seconds("Frob 9000", **long, end=end) for end in ("low", "high"))
+    for card in ("NVIDIA B200", "NVIDIA RTX A2000"):
+        assert low < seconds(card, **long) < high, card
+
+
 def test_what_no_token_sees_is_not_multiplied() -> None:
     heads = [torch.empty(1, 2, 64, 32, device="meta") for _ in range(3)]
     attention = torch.ops.aten._scaled_dot_product_flash_attention.default
