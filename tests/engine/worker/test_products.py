@@ -1,6 +1,7 @@
 """Matrix products by the faster of torch's two libraries: the same numbers, chosen once."""
 
 import gc
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -142,6 +143,14 @@ def test_where_oneDNN_is_not_much_faster_torch_keeps_its_own_way(undecided: None
     monkeypatch.setattr(products, "_seconds", lambda way, a, b: next(usual if way is torch.mm else other))
     assert products.take_faster() == "mkl"
     assert KERNEL not in operations(lambda: torch.ones(300, 300) @ torch.ones(300, 300))
+
+
+def test_what_a_product_waits_for_others_is_not_counted() -> None:
+    def waits(*_: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.2)
+        return torch.ones(1)
+
+    assert products._seconds(waits, torch.ones(1), torch.ones(1)) < 0.1
 
 
 def test_where_oneDNN_is_much_faster_it_is_taken(undecided: None, monkeypatch: pytest.MonkeyPatch) -> None:
