@@ -88,6 +88,7 @@ def test_a_comparison_survives_ctrl_c_and_the_death_of_its_driver(
     assert report == json.loads((group.path / "report.json").read_text())
     assert [row["method"] for row in report["methods"]] == ["full", "lora"]
     assert report["seeds"] == seeds
+    assert any("another seed may" in s for s in report["statements"]) == (len(seeds) == 1), "of several it is known how far"
     assert report["held_out"] == 40
     scores = [(group.run(f"full-{seed}").report() or {})["scores"]["after"]["accuracy"] for seed in seeds]
     assert report["methods"][0]["accuracy"]["mean"] == pytest.approx(sum(scores) / len(scores))
