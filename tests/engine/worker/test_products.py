@@ -137,9 +137,12 @@ def test_what_is_faster_is_measured_once_on_a_machine(undecided: None, monkeypat
     assert products.take_faster() == "onednn"
 
 
-def test_where_oneDNN_is_not_much_faster_torch_keeps_its_own_way(undecided: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever a neighbour's work makes of one turn."""
-    usual, other = iter([9.0, 1.2, 8.0, 1.3, 1.2]), iter([1.0, 9.0, 1.1, 1.0, 7.0])
+@pytest.mark.parametrize("others", [(1.0, 9.0, 1.1, 1.0, 7.0), (0.0,) * 5])
+def test_where_oneDNN_is_not_much_faster_torch_keeps_its_own_way(
+    others: tuple[float, ...], undecided: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a neighbour's work makes of one turn, and where a clock of long ticks has stood still."""
+    usual, other = iter([9.0, 1.2, 8.0, 1.3, 1.2]), iter(others)
     monkeypatch.setattr(products, "_seconds", lambda way, a, b: next(usual if way is torch.mm else other))
     assert products.take_faster() == "mkl"
     assert KERNEL not in operations(lambda: torch.ones(300, 300) @ torch.ones(300, 300))
