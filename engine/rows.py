@@ -121,9 +121,9 @@ def labelled(table: Table, text_column: str, label_column: str) -> Rows:
     Raises:
         InputError: no such column, or a value that is neither text nor number.
     """
-    texts = _texts(table, text_column)
+    texts = [text.strip() for text in _texts(table, text_column)]
     labels = [label.strip() for label in _texts(table, label_column, in_lists=True)]
-    kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text and not text.isspace()]
+    kept = [i for i, (text, label) in enumerate(zip(texts, labels, strict=True)) if label and text]
     numbers = [table.number(i) for i in kept]
     if len(kept) == len(texts):
         return Rows(texts, labels, numbers, source=table.path.name, place=table.place)

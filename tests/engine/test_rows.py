@@ -286,7 +286,7 @@ def test_labels_are_sorted_as_numbers_when_they_are_numbers() -> None:
 
 
 def test_missing_values_make_a_row_drop_out() -> None:
-    table = Table(Path("a.json"), "json", {"text": ["a", "  ", "c", "d"], "label": [1.0, 0, None, float("nan")]})
+    table = Table(Path("a.json"), "json", {"text": [" a\n", "  ", "c", "d"], "label": [1.0, 0, None, float("nan")]})
     rows = labelled(table, "text", "label")
     assert (rows.texts, rows.labels, rows.dropped) == (["a"], ["1"], 3)
 

@@ -15,6 +15,7 @@ from engine.worker.tasks.base import Encoded, Progress, Task
 
 ONE, PAIR, PAIR_IN_ONE = '["a text"]', '["a text"], ["its pair"]', '["a text" + "\\n" + "its pair"]'
 INPUTS = """\
+# texts were learned without white space around them: strip() yours
 inputs = tokenizer({opening}, truncation=True, max_length={length}, return_token_type_ids={types}, return_tensors="pt")
 """
 

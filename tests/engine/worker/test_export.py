@@ -106,6 +106,7 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
     card = (run.model / "README.md").read_text()
     assert all(f"- `{label}`" in card for label in parts.labels)
     assert "learning rate 0.001" in card
+    assert "strip() yours" in card, "to a decoder a space behind a text is another text"
     assert ("may call its head newly initialized" in card) == (method != "full")
     assert ("rounds to it" in card) == (method == "qlora"), "the scores are not what such a CPU computes"
     assert read_json(run.model / "loracle.json")["method"] == method
