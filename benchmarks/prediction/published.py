@@ -23,8 +23,8 @@ from recommender.facts import Facts
 
 HERE = Path(__file__).parent
 FILES = ("published.json", "published_times.json", "published_blind.json", "published_blind2.json", "published_blind3.json",
-         "published_blind4.json", "published_blind5.json", "published_blind6.json", "published_blind7.json")
-"""Memory, and seconds of a step; both of steps gathered later, seven times, each predicted before the predictor was touched."""
+         "published_blind4.json", "published_blind5.json", "published_blind6.json", "published_blind7.json", "published_blind8.json")
+"""Memory, and seconds of a step; both of steps gathered later, eight times, each predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
 TIME = "seconds_per_step"
 FITS = "fits"
