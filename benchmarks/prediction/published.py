@@ -22,8 +22,7 @@ from recommender.errors import LoracleError
 from recommender.facts import Facts
 
 HERE = Path(__file__).parent
-FILES = ("published.json", "published_times.json", "published_blind.json", "published_blind2.json", "published_blind3.json",
-         "published_blind4.json", "published_blind5.json", "published_blind6.json", "published_blind7.json", "published_blind8.json")
+FILES = ("published.json", "published_times.json", "published_blind.json", *(f"published_blind{n}.json" for n in range(2, 9)))
 """Memory, and seconds of a step; both of steps gathered later, eight times, each predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
 TIME = "seconds_per_step"
@@ -98,7 +97,9 @@ def main() -> None:
                 blind = known.get(key, {"blind": found} if "gathered" in row else {}).get("blind")
                 known[key] = found | ({} if blind is None else {"blind": blind})
             lines = (f"{json.dumps(key)}: {json.dumps(told)}" for key, told in known.items())
-            RESULTS.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            unfinished = RESULTS.with_suffix(".new")  # a run that is stopped while it writes leaves what there was
+            unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+            unfinished.replace(RESULTS)
         for measure, key in keys.items():
             _print(row, measure, known[key])
     first = {key: found["blind"] for key, found in known.items() if "blind" in found}
