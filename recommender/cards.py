@@ -46,10 +46,10 @@ CARDS = (
     Card("A2", 18, 4.5, None, (8, 6), 10, 0.2),
     Card("L40S", 362, 91.6, 48, (8, 9), 142, 0.864),
     Card("L40", 181, 90.5, 48, (8, 9), 142, 0.864),
-    Card("L4", 121, 30.3, 24, (8, 9), 58, 0.3),
+    Card("L4", 121, 17, 24, (8, 9), 58, 0.3),
     Card("GV100", 118, 14.8, 32, (7, 0), 80, 0.87),
     Card("V100", 112, 14, 16, (7, 0), 80, 0.9),
-    Card("T4", 30, 8.1, 16, (7, 5), 40, 0.32),
+    Card("T4", 30, 5.4, 16, (7, 5), 40, 0.32),
     Card("P100", 19, 9.3, 16, (6, 0), 56, 0.73),
     Card("P40", None, 11.8, None, (6, 1), 30, 0.346),
     Card("P4", None, 5.5, None, (6, 1), 20, 0.192),
@@ -118,8 +118,10 @@ CARDS = (
 )
 """The first that fits counts. An A800 and an H800 compute as an A100 and an H100 do. Of an MI250, a K80 and an M60 it is one of
 the two chips, which is what torch sees as a device. A T4's 65 last until its 70 W are used up: products of 4,096 go on at 24
-(forums.developer.nvidia.com, 264462), as those of other cards at four fifths of what is said here. Pascal's and older ones have
-no tensor cores, and products of 16 bit are taken to be as fast as those of fp32."""
+(forums.developer.nvidia.com, 264462), as those of other cards at four fifths of what is said here. In fp32 they reach 4.2 and 4.4
+of 8.1, the same chip's without that limit 7.9, and an L4's 10.7 to 12.5 of 30.3 with its 72 W, where those of its kind reach two
+thirds (zzc0721/torch-performance-test-data, database.md, issues 90 and 120). Pascal's and older ones have no tensor cores, and
+products of 16 bit are taken to be as fast as those of fp32."""
 
 
 @lru_cache

@@ -40,7 +40,7 @@ def test_a_name_ends_where_its_digits_end() -> None:
     [
         ("NVIDIA GeForce GTX 1080", 8.9, 8.9),
         ("NVIDIA GeForce GTX 1080 Ti", 11.3, 11.3),
-        ("Tesla T4", 8.1, 30),
+        ("Tesla T4", 5.4, 30),
         ("Tesla V100-SXM2-16GB", 14, 112),
         ("NVIDIA GeForce RTX 2080 Ti", 13.4, 54),
         ("NVIDIA A100-SXM4-80GB", 19.5, 312),
@@ -48,7 +48,7 @@ def test_a_name_ends_where_its_digits_end() -> None:
         ("NVIDIA H100 80GB HBM3", 67, 989),
         ("NVIDIA GeForce RTX 4090", 82.6, 165),
         ("NVIDIA RTX 6000 Ada Generation", 91.1, 364),
-        ("NVIDIA L4", 30.3, 121),
+        ("NVIDIA L4", 17, 121),
         ("NVIDIA B300 SXM6 AC", 75, 2250),
         ("NVIDIA GB10", 30, 100),
         ("NVIDIA GeForce RTX 5070 Ti", 43.9, 88),
@@ -58,7 +58,7 @@ def test_a_name_ends_where_its_digits_end() -> None:
         ("Intel(R) Arc(TM) A770 Graphics", 19.7, 137),
     ],
 )
-def test_cards_are_as_fast_in_fp32_as_their_data_sheets_say(name: str, wide: float, half: float) -> None:
+def test_cards_are_as_fast_as_their_data_sheets_or_their_power_limits_say(name: str, wide: float, half: float) -> None:
     assert flops(name, precision="fp32") == pytest.approx(wide * 1e12)
     assert flops(name, precision="fp16-mixed") == pytest.approx(half * 1e12)
 
