@@ -47,6 +47,19 @@ SHARED = ((8, 6), (8, 9), (12, 0))
 SHARED_REACH = 0.66
 
 
+CACHE, CACHES = 70_000, dict.fromkeys(((8, 0), (9, 0)), 260_000) | dict.fromkeys(((8, 9), (10, 0), (10, 3), (12, 0)), 550_000)
+"""Bytes for each multiprocessor that its cache keeps, by compute capability. Kernels that stream the same data again and again
+lost it beyond 28 MB on an A100, 34 on an H200, 80 on an L40, 5.5 on an A40 (te42kyfo/gpu-benches, gpu-small-kernels): two thirds
+of what data sheets say of the large chips, whose halves keep copies, and most of it elsewhere."""
+CACHED = 30e9
+"""Bytes a second for each multiprocessor that come from there (the same: A100 29, L40 and H200 32, A40 20)."""
+
+
+def cache_of(known: Known) -> int:
+    """Bytes that the card's cache keeps."""
+    return known.processors * CACHES.get(known.capability, CACHE)
+
+
 def context_of(machine: Machine) -> tuple[int, int, int]:
     """Bytes that a process holds on the machine's freest device beside the allocator: usual, least, most."""
     name = (machine.device.name or "") if machine.device else ""
@@ -67,8 +80,10 @@ def wide_reached_of(machine: Machine) -> float:
 
 def beside_usual(machine: Machine) -> tuple[float, float]:
     """Of the arithmetic in 16 bit that is taken for a card whose name says nothing, what the slowest and the fastest have that it
-    may be: of its compute capability, or of all with tensor cores."""
-    told = machine.device.compute_capability if machine.device else None
+    may be: of its compute capability, or of all with tensor cores. Nothing else of a card whose name is known."""
+    name, told = (machine.device.name or "", machine.device.compute_capability) if machine.device else ("", None)
+    if card_of(name) is not None or laptops.chip_of(name) is not None:
+        return 1.0, 1.0
     known = {(card.capability, card.narrow) for card in CARDS if card.capability and card.narrow and card.capability >= (7, 0)}
     speeds = [narrow for capability, narrow in known if capability == told] or [narrow for _, narrow in known]
     return min(speeds) * 1e12 / UNKNOWN_FLOPS, max(speeds) * 1e12 / UNKNOWN_FLOPS

@@ -49,6 +49,8 @@ class Card(NamedTuple):
     """Whether it is this processor, whose kernels can be watched (`scratch.py`)."""
     older: bool = False
     """Whether the step's torch is said to be one before 2.12."""
+    cache: int = 0
+    """Bytes that its cache keeps; of a CPU's nothing is counted."""
 
     @property
     def has_flash(self) -> bool:

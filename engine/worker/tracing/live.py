@@ -11,6 +11,7 @@ import torch
 from torch.utils import checkpoint
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 
+from engine.worker.tracing.cache import Cache
 from engine.worker.tracing.operations import once
 from engine.worker.tracing.recorded import Recorded
 from engine.worker.tracing.shapes import flops_of, result_of
@@ -69,14 +70,15 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
     Storages of other devices are not counted: an optimizer's step counter on the host is not memory of the device.
     """
 
-    def __init__(self, temporary: Temporary, *, padded: bool = False, calls: Any = None) -> None:
+    def __init__(self, temporary: Temporary, *, padded: bool = False, calls: Any = None, cache: int = 0) -> None:
         """`temporary` knows the kernels; `padded` is what masks tell of the rows when they are asked; `calls` is told of every
-        operation (`timed.Calls`)."""
+        operation (`timed.Calls`); the card's `cache` keeps so many bytes."""
         super().__init__()
         _alone()  # asked before anything is counted
         self.recorded = Recorded(phases=[("load", 0)])
         self._temporary = temporary
         self._padded, self.calls = padded, calls
+        self._cache = Cache(cache, self.recorded.near)
         self._again, self._hooked = False, 0
         self._alive: dict[int, weakref.ref[Any]] = {}
         self._number: dict[int, int] = {}
@@ -134,6 +136,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
 
         def gone(_: Any) -> None:
             del self._alive[key], self._number[key]
+            self._cache.gone(number)
             self.recorded.go(number)
 
         self._alive[key], self._number[key] = weakref.ref(storage, gone), number
@@ -157,6 +160,7 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         for tensor in _tensors(out):
             if tensor.is_meta:
                 written += self._made(tensor, position)
+        made = range(known, len(recorded.sizes))
         for tensor in given:  # a factory for a tensor that was made outside: a buffer, a mask from the host
             if tensor.is_meta:
                 self._made(tensor, position)
@@ -175,11 +179,16 @@ class Live(TorchDispatchMode):  # type: ignore[misc]  # mypy does not read torch
         self._hooked = 0
         recorded.flops.append(flops_of(func, args, kwargs, out))
         recorded.narrow.append(bool(given) and given[0].element_size() <= 2 and _multiplies(given[0].dtype))
-        # A view touches no memory: it made nothing, and changes nothing that is there.
-        if operation.changes:
-            again = _tensors([args[i] for i in operation.rewrites if i < len(args)])
-            written += sum(t.nbytes for t in again)
-        recorded.traffic.append(written + sum(t.nbytes for t in given) if written or operation.changes else 0)
+        recorded.near.append(0)
+        if not written and not operation.changes:  # a view touches no memory: it made nothing, and changes nothing that is there
+            recorded.traffic.append(0)
+            return out
+        again = _tensors([args[i] for i in operation.rewrites if i < len(args)]) if operation.changes else []
+        recorded.traffic.append(written + sum(t.nbytes for t in (*given, *again)))
+        if self._cache.size:
+            changed = ((self.number_of(t), t.nbytes) for t in again)
+            into = [*((number, recorded.sizes[number]) for number in made), *changed]
+            self._cache.note(position, [(self.number_of(t), t) for t in given], into)
         return out
 
     def _said(self, func: Any, args: Any) -> Any:

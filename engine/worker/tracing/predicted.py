@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.prediction.allocator import Allocator, Heap, Unpooled
-from engine.prediction.cards import beside_usual, known_of, reached_of, wide_reached_of
+from engine.prediction.cards import CACHED, beside_usual, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import are_maps, experts_of, one_by_one
@@ -110,7 +110,7 @@ def predicted(step: TrainingStep, card: Card, facts: Facts, *, layers: int | Non
     (segments, done), (speed, measured) = stream_of(step, card, facts, layers), speed_of(facts, step)
     low, high = TIME[measured]
     high *= 1 if measured else with_least_power(facts.machine)
-    if card.kind == "cuda" and not measured and not known_of(facts.machine)[1]:
+    if card.kind == "cuda" and not measured:
         slowest, fastest = beside_usual(facts.machine)
         low, high = low / fastest, high / slowest
     fast, slow = (end * speed.launch for end in TIME[False]) if facts.measured.launch else HOSTS
@@ -160,8 +160,9 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     flash, efficient = (1.0, 1.0) if cudnns else (amperes, EFFICIENT)
     precise = EFFICIENT * (tensor * narrow * amperes / TF32 / PRECISE if known.capability >= (8, 0) else wide)
     kernels = {"flash": flash, "efficient": efficient, "precise": precise}
-    launch, hooks = launch_of(facts.machine, facts), own_step(step) or not step.reentrant
-    return work.Speed(tensor * narrow, wide, bandwidth, launch, **kernels, hooks=hooks), measured
+    launch, cached = launch_of(facts.machine, facts), max(CACHED * known.processors, bandwidth)
+    hooks = own_step(step) or not step.reentrant
+    return work.Speed(tensor * narrow, wide, bandwidth, launch, cached, **kernels, hooks=hooks), measured
 
 
 def _head_width(text: Any) -> int:

@@ -42,6 +42,8 @@ class Recorded:
     """Whether an operation computes in 16 bit."""
     traffic: list[int] = field(default_factory=list)
     """Bytes that each operation reads and writes."""
+    near: list[int] = field(default_factory=list)
+    """Of these, those that never leave the card's cache (`cache.py`)."""
     again: list[bool] = field(default_factory=list)
     """Whether an operation is one of a layer that is computed again."""
     hooked: list[int] = field(default_factory=list)
@@ -83,6 +85,7 @@ class Recorded:
             self.again.append(self.again[i])
             self.hooked.append(self.hooked[i])
             self.traffic.append(self.traffic[i])
+            self.near.append(self.near[i])
         base = len(self.names) - shift[-1]
         for place in range(begin[1], end[1]):
             event, position = self.events[place], base + shift[self.event_positions[place] - begin[0]]

@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from engine.inspection.processor import may_be_here
-from engine.prediction.cards import known_of
+from engine.prediction.cards import cache_of, known_of
 from engine.prediction.deeper import SHALLOW, Unlike, extended
 from engine.prediction.stream import Segment
 from engine.worker.tracing import models, work
@@ -38,7 +38,8 @@ def card_of(facts: Facts) -> tuple[Card, bool]:
         return Card("cpu", repacks=repacks, here=plain and may_be_here(machine)), True
     known, named = known_of(machine)
     told = facts.step.torch if facts.step is not None else None
-    return Card("cuda", known.capability, known.processors, older=told is not None and version_of(told) < (2, 12)), named
+    older = told is not None and version_of(told) < (2, 12)
+    return Card("cuda", known.capability, known.processors, older=older, cache=cache_of(known)), named
 
 
 def loop_of(

@@ -50,7 +50,7 @@ def trace(
     calls: Any = None,
 ) -> Traced:
     """Build a loop and run it on the meta device, which stands for `card`; `calls` is told of every operation."""
-    live = Live(temporaries_on(card), padded=padded, calls=calls)
+    live = Live(temporaries_on(card), padded=padded, calls=calls, cache=card.cache)
     with quiet(), uncollected(), pretending(card, attention, windows=windows), live.watching(), live:
         loop = build(live)
         loop.run()

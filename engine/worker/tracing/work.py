@@ -25,6 +25,8 @@ class Speed:
     bandwidth: float
     """Bytes read and written."""
     launch: float = LAUNCH
+    cached: float = float("inf")
+    """Bytes a second that never leave its cache."""
     flash: float = 1.0
     """Of `narrow`, what attention reaches that is one operation."""
     efficient: float = 1.0
@@ -67,8 +69,8 @@ def work_of(recorded: Recorded, speed: Speed, *, repeated: float = 1.0, waits: b
     """
     busy, count = {True: 0.0, False: 0.0}, {True: TENSOR * recorded.trained, False: 0.0}
     of = {(name, narrow): speed.of(name, narrow=narrow) for name in set(recorded.names) for narrow in (True, False)}
-    told = (recorded.names, recorded.flops, recorded.narrow, recorded.traffic, recorded.again, recorded.hooked)
-    for phase, name, flops, narrow, traffic, again, hooked in zip(recorded.phase_of(), *told, strict=True):
+    told = (recorded.names, recorded.flops, recorded.narrow, recorded.traffic, recorded.near, recorded.again, recorded.hooked)
+    for phase, name, flops, narrow, traffic, near, again, hooked in zip(recorded.phase_of(), *told, strict=True):
         if phase not in STEP:
             continue
         update = phase == "optimizer"
@@ -76,7 +78,8 @@ def work_of(recorded: Recorded, speed: Speed, *, repeated: float = 1.0, waits: b
         started = 1.0 if traffic > 0 or flops > 0 else VIEW
         count[update] += times * started * (BACKWARD if phase == "backward" and not again else 1.0)
         count[update] += times * KEPT * hooked if speed.hooks else 0.0
-        busy[update] += times * max(flops / of[name, narrow], traffic / speed.bandwidth)
+        moving = (traffic - near) / speed.bandwidth + near / speed.cached
+        busy[update] += times * max(flops / of[name, narrow], moving)
     if waits:
         return Work(busy[False], count[False], busy[True], count[True])
     return Work(sum(busy.values()), sum(count.values()))

@@ -82,11 +82,36 @@ def test_the_kernel_that_computes_in_fp32_makes_three_products_in_tf32_of_one() 
     assert [speed.of(name, narrow=False) for name in names] == [0.1, 2.0, 2.0]
 
 
+def test_what_was_touched_a_moment_ago_is_in_the_cache_and_what_goes_soon_never_leaves_it() -> None:
+    """Blocks of 400 bytes in a cache of 1,600."""
+    live = Live(lambda *_: [], cache=1600)
+    with live, torch.device("meta"):
+        first = torch.empty(100) + 0
+        second = first + 1
+        del first
+        third = second.expand(9, 100) * second
+        del second
+        fourth = third + 1
+    told = zip(live.recorded.names, live.recorded.traffic, live.recorded.near, strict=True)
+    assert [(traffic, near) for name, traffic, near in told if name.split(".")[0] in ("add", "mul")] == [
+        (800, 800),  # read where it was made, and gone before the cache had to write it
+        (800, 400),  # which it had to for the next result
+        (9 * 400 + 400 + 9 * 400, 9 * 400 + 400),  # read once for all rows; its own result is more than the cache holds
+        (2 * 9 * 400, 0),
+    ]
+    assert fourth.shape == (9, 100)
+    speed = Speed(narrow=1e30, wide=1e30, bandwidth=1.0, cached=4.0)
+    moving: dict[str, Any] = {"names": ["add"], "flops": [0], "traffic": [800], "near": [400], "narrow": [False]}
+    assert work_of(Recorded(**moving, again=[False], hooked=[0], phases=[("forward", 0)]), speed).busy == 400 + 100
+
+
 def test_a_card_of_an_unknown_name_may_be_as_fast_or_slow_as_any_that_is_known() -> None:
     long: dict[str, Any] = {"length": 512, "base_dtype": "bfloat16"}
     low, high = (seconds("Frob 9000", **long, end=end) for end in ("low", "high"))
     for card in ("NVIDIA B200", "NVIDIA RTX A2000"):
         assert low < seconds(card, **long) < high, card
+    low, usual = (seconds("GTX 1060", **long, end=end) for end in ("low", "predicted"))
+    assert low == pytest.approx(usual / 2), "whose arithmetic is known, if little else"
 
 
 def test_what_no_token_sees_is_not_multiplied() -> None:
@@ -174,8 +199,8 @@ def test_a_layer_that_is_computed_again_is_work_once_more_and_what_hooks_keep_is
     assert 1.0 * phases.count("forward") < repeated < 1.3 * phases.count("forward"), "and what is kept is detached"
     assert not any(plain.again)
     ways = ((plain, True), (again, False), (again, True))
-    of_three: dict[str, Any] = {"names": ["mm"] * 3, "flops": [1, 1, 0], "traffic": [1, 1, 0], "narrow": [True] * 3}
-    backward = Recorded(**of_three, again=[False, True, False], hooked=[0] * 3, phases=[("backward", 0)])
+    of_three: dict[str, Any] = {"names": ["mm"] * 3, "flops": [1, 1, 0], "traffic": [1, 1, 0], "near": [0] * 3}
+    backward = Recorded(**of_three, narrow=[True] * 3, again=[False, True, False], hooked=[0] * 3, phases=[("backward", 0)])
     assert work_of(backward, speed).started == pytest.approx(0.65 + 1.0 + 0.65 * 0.3), "a product, one again, and a look"
     once, reentrant, hooked = (work_of(recorded, replace(speed, hooks=hooks)).started for recorded, hooks in ways)
     assert once < 0.8 * sum(plain.phase_of().count(phase) for phase in STEP)
