@@ -156,12 +156,16 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
     training, scoring = max(training, starts[0] / devices), max(scoring, starts[1] / devices)
     low, high = (0.6, 1.7) if calibrated else (0.4, 2.5 * with_least_power(facts.machine))
     tried = traced.tried(facts, method, settings.precision, settings.gradient_checkpointing)
-    if tried is not None and settings.trained == "all" and devices == 1:
+    if tried is not None and settings.trained == "all":
         trained, scored = pass_tokens * share * settings.epochs, pass_tokens * passes
         starts = _starts(tried, settings, trained, scored)
-        training = (trained * tried.token + settings.total_steps * tried.update) * HOST + tried.starting * starts[0]
-        scoring = scored * tried.scored * HOST + tried.starting * starts[1]
-        low, high = TRIED
+        training, scoring = trained * tried.token + settings.total_steps * tried.update, scored * tried.scored
+        host, together = (tried.starting * starts[0], tried.starting * starts[1]), 1 + SCALING * (devices - 1)
+        if facts.machine.device is None:
+            training, scoring = HOST * training + host[0], HOST * scoring + host[1]
+            low, high = TRIED
+        else:  # which goes on while the card computes
+            training, scoring = max(training / together, host[0] / devices), max(scoring / together, host[1] / devices)
     elif facts.machine.device is None:
         level = _level(facts, shape, settings, body)
         training, scoring = level * training, level * scoring
@@ -202,7 +206,7 @@ def _read(data: DataFacts, evaluations: int) -> dict[str, float]:
 
 
 def _starts(tried: traced.Tried, settings: Settings, trained: float, scored: float) -> tuple[float, float]:
-    """Operations that a CPU's host starts, in training and in scoring so many tokens: those of a micro-batch, however small."""
+    """Operations that the host starts, in training and in scoring so many tokens: those of a micro-batch, however small."""
     train, update, score = tried.starts
     tokens = min(tried.tokens, settings.token_budget)
     pieces, read = max(trained / tokens, settings.total_steps), scored / settings.token_budget  # scored by the budget alone

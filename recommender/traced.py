@@ -238,7 +238,7 @@ def one_of_each_way(facts: Facts, asked: dict[Step, float]) -> list[Step]:
 
 
 class Tried(NamedTuple):
-    """Seconds that the operations of a traced step took here."""
+    """Seconds that the operations of a traced step took here, or take on a card by what is known of its speeds."""
 
     token: float
     """Of a token in training."""

@@ -45,6 +45,8 @@ OF_ADAPTERS = {"dropout", "adapter_dtype", "dora"}
 """Of a step's choices, those that a plan has by the same names, and those that only adapters have."""
 OF_DATA = {"task", "tokens_total", "trained_tokens", "read_tokens", "read_tokens_max", "written_tokens_max"}
 """What a step's trace depends on of the data."""
+SPEEDS = {"matmul_flops", "bandwidth", "launch"}
+"""And of what was measured of a card, of how long it takes."""
 Own = Callable[[Recommendation], Iterable[Plan]]
 
 
@@ -181,10 +183,10 @@ def with_traces(
     if not _can_be_traced(facts):
         return facts
     wanted = _unknown(facts, shown, beside)
-    here = is_here(facts.machine)
+    timed = facts.machine.backend == "cuda" or is_here(facts.machine)
     plans = [
         _wanted(facts, step, name)
-        | {"fit": fits, "beside": aside, "everyday": micro_batch(facts, step) if here and not aside else None}
+        | {"fit": fits, "beside": aside, "everyday": micro_batch(facts, step) if timed and not aside else None}
         for name, (step, aside) in wanted.items()
     ]
     if not plans:
@@ -209,10 +211,9 @@ def _with(facts: Facts, wanted: dict[str, tuple[Step, bool]], found: dict[str, A
     new = [e["step"] for e in entries]
     older = [e for e in profile.get("steps") or () if isinstance(e, dict) and e.get("step") not in new]
     profile["steps"] = [*older[-REMEMBERED:], *entries]
-    if facts.machine.device is None:
-        lacking = [step for step in profile.get("untimed") or () if step not in new]
-        aside = [asdict(wanted[name][0]) for name in answers if wanted[name][1]]
-        profile["untimed"] = [*lacking[-REMEMBERED:], *aside]
+    lacking = [step for step in profile.get("untimed") or () if step not in new]
+    aside = [asdict(wanted[name][0]) for name in answers if wanted[name][1]]
+    profile["untimed"] = [*lacking[-REMEMBERED:], *aside]
     if hopeless:
         profile["untraceable"] = [*(profile.get("untraceable") or ())[-REMEMBERED:], *hopeless]
     return facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": profile})})
@@ -243,6 +244,7 @@ def _steady(facts: Facts) -> dict[str, Any]:
         "machine": {"backend": machine.backend, "devices": devices, "cpu_name": machine.cpu_name, "cpu_cores": machine.cpu_cores},
         "model": facts.model.model_dump(mode="json", include={"config", "vocabulary_size"}),
         "data": data.model_dump(mode="json", include=OF_DATA),
+        **({"measured": facts.measured.model_dump(mode="json", include=SPEEDS)} if devices else {}),
     }
 
 

@@ -281,6 +281,9 @@ def test_a_step_that_was_counted_beside_others_is_timed_once_it_is_shown(monkeyp
     elsewhere = Facts.model_validate(FACTS | {"machine": here | {"cpu_name": "another", "cpu_cores": 64}})
     with_traces(elsewhere, steps_shown(elsewhere, [recommend(elsewhere).best]))
     assert asked == [False, True, False], "nobody times the operations of another machine's processor"
+    card = Facts.model_validate(FACTS | {"machine": {"backend": "cuda", "devices": [{"name": "L4", "memory_free": 24 * 10**9}]}})
+    with_traces(card, steps_shown(card, [recommend(card).best]))
+    assert asked[3:] == [True], "a card's are worked out from its speeds"
 
 
 @pytest.mark.parametrize("free", [10**6, 10**12])

@@ -224,6 +224,26 @@ def test_operations_that_were_tried_here_tell_the_time_instead_of_published_spee
     assert seconds(tried, **last)[0] / seconds(facts, **last)[0] == pytest.approx(seconds(tried)[0] / seconds(facts)[0])
 
 
+def test_a_card_computes_while_its_host_starts_operations() -> None:
+    """What takes longer counts; a second card halves what the host does for each and nearly halves the rest."""
+
+    def training(devices: int = 1, /, **told: float) -> float:
+        entry = {"step": {"method": "full", "precision": "fp32", "gradient_checkpointing": False}, "seconds": told}
+        facts = known(machine={"backend": "cuda", "devices": [{"name": "L4", "memory_free": 24 * 10**9}]})
+        facts = facts.model_copy(update={"measured": facts.measured.model_copy(update={"memory_profile": {"steps": [entry]}})})
+        return seconds(facts, devices=devices, precision="fp32", gradient_checkpointing=False)[0]
+
+    card: dict[str, float] = {"train": 1e-4, "update": 1e-3, "evaluate": 1e-5}
+    of_host = {"train_starts": 1e4, "update_starts": 10.0, "evaluate_starts": 100.0, "tokens": 400}
+    alone = training(**card)
+    assert training(**card, **of_host, starting=1e-9) == alone
+    waits = training(**card, **of_host, starting=1e-3)
+    assert waits > 10 * alone
+    assert training(**card | {"train": 1e-9}, **of_host, starting=1e-3) == waits
+    assert training(2, **card) == pytest.approx(alone / (1 + timing.SCALING))
+    assert training(2, **card, **of_host, starting=1e-3) == pytest.approx(waits / 2)
+
+
 def test_scoring_takes_its_time_beside_steps_that_were_measured() -> None:
     model = {"parameters": 22_000_000, "embedding_parameters": 11_000_000, "layers": 6, "hidden_size": 384}
     data = {"task": "classification", "rows": 1000, "tokens_p50": 50, "tokens_total": 50_000, "tokens_max": 60}

@@ -13,6 +13,7 @@ from engine.worker.tracing import dynamic, models, work
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.own import HEADS, OwnLoop
 from engine.worker.tracing.pieces import in_pieces, watched, with_sums
+from engine.worker.tracing.predicted import own_speed
 from engine.worker.tracing.steps import learned_share, read_share
 from engine.worker.tracing.timed import Calls, starting
 from engine.worker.tracing.trace import Traced, trace
@@ -31,13 +32,15 @@ TRYING = 3.0
 TRIED = 3
 """Neighbouring sizes that are traced until one takes the same way."""
 
+Builds = Mapping[int | None, Callable[[Any], OwnLoop]]
+"""By the depth that is traced, `None` for the model's own."""
+ByPhase = Mapping[int | None, dict[str, float] | None]
+
 
 class CandidateStep:
     """One candidate's step, to be traced at some depth and at its size or a neighbouring one."""
 
-    def __init__(
-        self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None, *, timed: bool = False
-    ) -> None:
+    def __init__(self, facts: Facts, one: dict[str, Any], card: Card, learned: float | None = None) -> None:
         self._facts, self._one, self._card, self._config = facts, one, card, facts.model.config or {}
         self._share, self._read = learned_share(facts) if learned is None else learned, read_share(facts)
         self._built = models.config_of(self._config)
@@ -50,7 +53,6 @@ class CandidateStep:
         self._keys = int(getattr(text, "num_key_value_heads", 0) or self.ways.heads)
         self._pieces: list[int] = []
         self._marked = False
-        self._timed = timed
         self.packed = False
         """Whether sequences lay end to end in what was traced last."""
         self._learned: dict[int | None, tuple[int, int]] = {}
@@ -61,7 +63,7 @@ class CandidateStep:
     @property
     def is_timed(self) -> bool:
         """Whether it is to be told how long it takes."""
-        return self._timed and bool(self._one.get("everyday"))
+        return bool(self._one.get("everyday"))
 
     def in_seconds(self) -> dict[str, Any]:
         """Under `seconds` what `timed` tells, if anything: its memory is known even so."""
@@ -75,14 +77,12 @@ class CandidateStep:
         that a micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens
         of the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
         lengths = self._everyday()
-        calls = {layers: Calls() for layers in ([None] if None in self._learned else self._learned)}
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
-        for layers, noted in calls.items():
-            everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "alike": True, "steps": 1, **self._apart()}
-            build = partial(self._loop, one=self._one, layers=layers, **everyday)
-            trace(build, self._card, calls=noted)
-        whole = self._at_depth({layers: noted.seconds(_TRIED, within=TRYING) for layers, noted in calls.items()})
-        starts = self._at_depth({layers: noted.starts() for layers, noted in calls.items()})
+        everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "alike": True, "steps": 1, **self._apart()}
+        depths = [None] if None in self._learned else self._learned
+        builds = {layers: partial(self._loop, one=self._one, layers=layers, **everyday) for layers in depths}
+        seconds, begun, start = (self._tried if self._card.kind == "cpu" else self._worked_out)(builds)
+        whole, starts = self._at_depth(seconds), self._at_depth(begun)
         if whole is None or starts is None:
             return None
         (update, scored), (updating, scoring) = (
@@ -95,9 +95,24 @@ class CandidateStep:
             "train_starts": sum(starts.values()),
             "update_starts": updating,
             "evaluate_starts": scoring,
-            "starting": starting(),
+            "starting": start,
             "tokens": sum(lengths),
         }
+
+    def _tried(self, builds: Builds) -> tuple[ByPhase, ByPhase, float]:
+        """Seconds of the operations and how many start, by depth and phase, and the seconds of a start: each was run here."""
+        calls = {layers: Calls() for layers in builds}
+        for layers, build in builds.items():
+            trace(build, self._card, calls=calls[layers])
+        seconds = {layers: noted.seconds(_TRIED, within=TRYING) for layers, noted in calls.items()}
+        return seconds, {layers: noted.starts() for layers, noted in calls.items()}, starting()
+
+    def _worked_out(self, builds: Builds) -> tuple[ByPhase, ByPhase, float]:
+        """The same of a card, by its speeds and its host's."""
+        speed = own_speed(self._facts, plan_of(self._one).precision)
+        done = {layers: work.by_phase(trace(build, self._card).recorded, speed) for layers, build in builds.items()}
+        seconds, begun = ({n: {p: told[i] for p, told in of.items()} for n, of in done.items()} for i in (0, 1))
+        return seconds, begun, speed.launch
 
     def _everyday(self) -> list[int]:
         """Tokens of an everyday micro-batch's sequences; with padding those of one micro-batch are alike, and the average token
@@ -115,7 +130,7 @@ class CandidateStep:
         lengths: list[int] = self._one["everyday"]
         return {"read": self._read, "longest": max(lengths) * len(lengths) / sum(lengths)}
 
-    def _at_depth(self, told: Mapping[int | None, dict[str, float] | None]) -> dict[str, float] | None:
+    def _at_depth(self, told: ByPhase) -> dict[str, float] | None:
         """Sums by phase at the model's own depth, from those of the traces."""
         whole, (less, more) = told.get(None), (told.get(layers) for layers in SHALLOW)
         if whole is None and less is not None and more is not None:

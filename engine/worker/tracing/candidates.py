@@ -35,13 +35,13 @@ def candidates(
     out, and `short_of_memory` tells whether that was for lack of memory here. `expandable` is how a card's allocator grows.
 
     A model that reads with padding takes the sizes under `padded`, where there are any. Of a text that is learned in part the
-    point has the share that the data have on average, the upper end all of it; sources and targets of an encoder-decoder are as
-    long as the longest, where those were counted. On a CPU, which is taken for this one, also how long a step takes whose
-    micro-batch has the lengths of an `everyday` one. What asks for a `fit` also gets how its memory grows with rows, length and
-    rank, unless that cannot be told. Steps are timed once all are traced, which is no longer waited for on a slow machine, and
-    nothing of ours computes beside. What would begin later than `within` seconds is `left`; of those that stand `beside` others,
-    which come last, also what would begin `beside_within` after the first of them. Each that is `counted` is handed over at once,
-    with what is told of it.
+    point has the share that the data have on average, the upper end all of it; sources and targets of an encoder-decoder are
+    as long as the longest, where those were counted. Also how long a step takes whose micro-batch has the lengths of an
+    `everyday` one: a CPU is taken for this one. What asks for a `fit` also gets how its memory grows with rows, length and
+    rank, unless that cannot be told. Steps are timed once all are traced, which is no longer waited for on a slow machine,
+    and nothing of ours computes beside. What would begin later than `within` seconds is `left`; of those that stand `beside`
+    others, which come last, also what would begin `beside_within` after the first of them. Each that is `counted` is handed
+    over at once, with what is told of it.
     """
     card, _ = card_of(facts)
     card = card._replace(onednn=card.kind == "cpu" and products.in_use() == "onednn")
@@ -58,7 +58,7 @@ def candidates(
         """The step of which what is told was found; `None` where it cannot be traced."""
         nonlocal short
         try:
-            step = CandidateStep(facts, one, card, timed=not pooled)
+            step = CandidateStep(facts, one, card)
             segments = step.segments(fits=bool(one.get("fit")))
             told = replayed(segments)
             whole = told
@@ -83,7 +83,7 @@ def candidates(
 
     def time_them() -> None:
         nonlocal waited
-        if to_time and not waited:
+        if to_time and not waited and not pooled:
             wait_for_quiet()  # a worker that imports meanwhile is ready by now, or nearly
             waited = True
         while to_time:

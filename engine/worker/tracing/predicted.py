@@ -14,6 +14,7 @@ from engine.worker.tracing.steps import at_depth, learned_share, own_step, trace
 from recommender.device_speed import device_flops, launch_of, with_least_power
 from recommender.errors import InputError, Refused
 from recommender.facts import Facts
+from recommender.recommendation import Precision
 from recommender.step import TrainingStep, version_of
 
 EFFICIENCY = (0.55, 0.75, 0.75)
@@ -163,6 +164,13 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     launch, cached = launch_of(facts.machine, facts), max(CACHED * known.processors, bandwidth)
     hooks = own_step(step) or not step.reentrant
     return work.Speed(tensor * narrow, wide, bandwidth, launch, cached, **kernels, hooks=hooks), measured
+
+
+def own_speed(facts: Facts, precision: Precision) -> work.Speed:
+    """The same, of a step of the engine in that precision."""
+    narrow = {"fp32": None, "fp16-mixed": "float16"}.get(precision, "bfloat16")
+    given = {"method": "full", "base_dtype": "float32", "autocast": narrow, "loss": "chunked"}
+    return speed_of(facts, TrainingStep.model_validate(given))[0]
 
 
 def _head_width(text: Any) -> int:

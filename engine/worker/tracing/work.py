@@ -62,27 +62,34 @@ class Work(NamedTuple):
         return max(times * self.busy, launch * self.started) + times * self.busy_after + launch * self.started_after
 
 
+def by_phase(recorded: Recorded, speed: Speed) -> dict[str, Work]:
+    """Of each phase of the second step, and of the evaluation, once."""
+    busy, count = dict.fromkeys((*STEP, "evaluation"), 0.0), dict.fromkeys((*STEP, "evaluation"), 0.0)
+    count["optimizer"] = TENSOR * recorded.trained
+    of = {(name, narrow): speed.of(name, narrow=narrow) for name in set(recorded.names) for narrow in (True, False)}
+    told = (recorded.names, recorded.flops, recorded.narrow, recorded.traffic, recorded.near, recorded.again, recorded.hooked)
+    for phase, name, flops, narrow, traffic, near, again, hooked in zip(recorded.phase_of(), *told, strict=True):
+        if phase not in busy:
+            continue
+        started = 1.0 if traffic > 0 or flops > 0 else VIEW
+        count[phase] += started * (BACKWARD if phase == "backward" and not again else 1.0)
+        count[phase] += KEPT * hooked if speed.hooks else 0.0
+        moving = (traffic - near) / speed.bandwidth + near / speed.cached
+        busy[phase] += max(flops / of[name, narrow], moving)
+    return {phase: Work(busy[phase], count[phase]) for phase in busy}
+
+
 def work_of(recorded: Recorded, speed: Speed, *, repeated: float = 1.0, waits: bool = False) -> Work:
     """Of the second step.
 
     `repeated` is how many micro-batches the step has for each that was traced; `waits` whether the host does for the update.
     """
-    busy, count = {True: 0.0, False: 0.0}, {True: TENSOR * recorded.trained, False: 0.0}
-    of = {(name, narrow): speed.of(name, narrow=narrow) for name in set(recorded.names) for narrow in (True, False)}
-    told = (recorded.names, recorded.flops, recorded.narrow, recorded.traffic, recorded.near, recorded.again, recorded.hooked)
-    for phase, name, flops, narrow, traffic, near, again, hooked in zip(recorded.phase_of(), *told, strict=True):
-        if phase not in STEP:
-            continue
-        update = phase == "optimizer"
-        times = 1.0 if update else repeated
-        started = 1.0 if traffic > 0 or flops > 0 else VIEW
-        count[update] += times * started * (BACKWARD if phase == "backward" and not again else 1.0)
-        count[update] += times * KEPT * hooked if speed.hooks else 0.0
-        moving = (traffic - near) / speed.bandwidth + near / speed.cached
-        busy[update] += times * max(flops / of[name, narrow], moving)
+    done = by_phase(recorded, speed)
+    update, pieces = done["optimizer"], [done[phase] for phase in STEP if phase != "optimizer"]
+    busy, started = repeated * sum(one.busy for one in pieces), repeated * sum(one.started for one in pieces)
     if waits:
-        return Work(busy[False], count[False], busy[True], count[True])
-    return Work(sum(busy.values()), sum(count.values()))
+        return Work(busy, started, update.busy, update.started)
+    return Work(busy + update.busy, started + update.started)
 
 
 def at_depth(less: float, more: float, shallow: tuple[int, int], layers: int) -> float:
