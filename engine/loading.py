@@ -110,7 +110,7 @@ def shape_of(choice: DataChoice, task: Task, name: str) -> Shape:
     lacking = next((role for role in ROLES[layout] if role not in columns), None)
     if lacking is not None:
         raise InputError(f"the plan does not say which column holds the {lacking} (data.columns).")
-    return Shape(task, layout, columns, 1.0, choice.separator)
+    return Shape(task, layout, columns, 1.0, choice.separator, None if choice.labels is None else tuple(choice.labels))
 
 
 def split(choice: DataChoice, task: Task = "classification") -> Split:

@@ -216,6 +216,8 @@ class DataFacts(Given):
     label_counts: tuple[Count, ...] | None = None
     """In the order of `labels`."""
     labels: tuple[str, ...] | None = None
+    respelled_labels: Count | None = None
+    """Labels that most rows write otherwise (case, spaces, 1.0 for 1); they count as the usual ones."""
     duplicate_share: Share | None = None
     conflict_share: Share | None = None
     """Rows whose text also appears with another label."""

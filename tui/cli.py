@@ -267,10 +267,10 @@ def _run_commands(commands: "argparse._SubParsersAction[Parser]") -> None:
     ):
         one = command(commands, name, does, f"loracle {name} last{example}")
         alone, any_of_them = (
-            _("a run by its path, its name, the start of its name, or `last`"),
-            _("a run, comparison or pilot by its path, its name, the start of its name, or `last`"),
+            _("a run by its path, its name, the start of its name, or `last` (the default)"),
+            _("a run, comparison or pilot by its path, its name, the start of its name, or `last` (the default)"),
         )
-        one.add_argument("run", metavar="RUN", help=alone if name == "merge" else any_of_them)
+        one.add_argument("run", metavar="RUN", nargs="?", default="last", help=alone if name == "merge" else any_of_them)
         if name == "stop":
             one.add_argument("--now", action="store_true", help=_("stop at once; steps since the last checkpoint are lost"))
         else:

@@ -52,6 +52,10 @@ COUNTS = {
         marked("{n} row has nothing to read, or nothing to learn, and is left out"),
         marked("{n} rows have nothing to read, or nothing to learn, and are left out"),
     ),
+    "respelled_labels": (
+        marked("{n} label differs from a usual one in case or spaces alone, and is read as that"),
+        marked("{n} labels differ from a usual one in case or spaces alone, and are read as that"),
+    ),
     "unasked_rows": (
         marked("{n} conversation begins with the assistant; what it says before the first question is left out"),
         marked("{n} conversations begin with the assistant; what it says before the first question is left out"),

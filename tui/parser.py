@@ -103,6 +103,12 @@ class Parser(argparse.ArgumentParser):
         """What may be typed with a dash."""
         return [text for action in self._actions for text in action.option_strings]
 
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        """argparse's hook: an empty word is what a shell makes of a variable that nobody has set."""
+        if not arg_string and not isinstance(action, argparse._SubParsersAction):  # that one is given all words behind it, too
+            raise argparse.ArgumentError(action, _as_argparse("expected one argument"))
+        return super()._get_value(action, arg_string)
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """argparse's hook, with the nearest known word."""
         if action.choices is None or value in action.choices:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from engine.rows import key_of
 from engine.tables.table import Place, Table
@@ -23,6 +23,25 @@ FEW_ROWS, FEW_LABELS, MANY_ROWS = 2, 2, 10
 """A number of so few rows, beside others of so many each that follow one another, is a slip or a mark of something missing."""
 
 
+def usual_labels(counts: Counter[str]) -> tuple[str, ...]:
+    """Each class once, as most rows write it: `Delivery`, `delivery` and `DELIVERY` are one, and so are 1 and 1.0. Letters, which
+    may well differ by case alone, are all meant."""
+    usual: dict[str, str] = {}
+    for label in sorted(counts, key=lambda x: -counts[x]):
+        usual.setdefault(_spelling(label), label)
+    return tuple(usual.values())
+
+
+def as_usual(labels: Sequence[str]) -> Callable[[str], str]:
+    """What makes of a label the one of `labels` from which it differs in case or spaces alone; others stay as they are."""
+    known, usual = set(labels), {_spelling(label): label for label in labels}
+    return lambda label: label if label in known else usual.get(_spelling(label), label)
+
+
+def _spelling(label: str) -> str:
+    return label if len(label) == 1 else _WHOLE.sub(r"\1", key_of(label))
+
+
 def check_classes(
     place: Place, column: str, counts: Counter[str], first: Mapping[str, int], *, numeric: bool, single: bool = True
 ) -> None:
@@ -32,8 +51,8 @@ def check_classes(
     numbers from words (`holds_numbers`), `single` whether a row has one of them only.
 
     Raises:
-        InputError: words among numbers or numbers among words, a slip among numbers, a missing one written out, or one label
-            written in two ways; naming the first such row.
+        InputError: words among numbers or numbers among words, a slip among numbers, or a missing one written out; naming
+            the first such row.
     """
     name = one_line(column, 60)
     missing = next((label for label in counts if label.casefold() in _MISSING), None)
@@ -42,14 +61,6 @@ def check_classes(
             f"{place(first[missing])}: column {name} holds {missing}, which programs write for missing values; leave such "
             "rows out, or give them a class."
         )
-    alike: dict[str, str] = {}
-    for label in sorted(counts, key=lambda x: -counts[x]):
-        usual = alike.setdefault(_WHOLE.sub(r"\1", key_of(label)), label)
-        if usual != label and len(label) > 1:
-            raise InputError(
-                f"{place(first[label])}: column {name} holds {one_line(label, 40)}, where other rows hold"
-                f" {one_line(usual, 40)}; write all labels alike."
-            )
     words, numbers = ({x for x in counts if _is_number(x) is kind} for kind in (False, True))
     if words and numbers and (numeric or (single and _one_is_a_slip(counts, words))):
         rarer = sum(counts[x] for x in words) < sum(counts[x] for x in numbers)

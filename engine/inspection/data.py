@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from engine.inspection import cache, tokens
 from engine.inspection.belonging import seen_held_out
-from engine.inspection.classes import check_classes, check_tags
+from engine.inspection.classes import check_classes, check_tags, usual_labels
 from engine.inspection.columns import LOOK_AT
 from engine.inspection.counting import Counted, count, counted_rows, look, look_alike
 from engine.inspection.data_facts import facts_of
@@ -105,6 +106,12 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
 
     head, shape, counted = shaped_and_counted(source, head, named, request.get("task"), told)
     _refuse_empty(given.train, counted, shape)
+    respelled = 0
+    if shape.task in ("classification", "multi_label") and "label" in shape.columns:
+        usual = usual_labels(counted.marks)
+        respelled = counted.marks.total() - sum(counted.marks[label] for label in usual)
+        shape = replace(shape, labels=usual)  # held-out rows may write them otherwise, too
+        counted = count(source, shape, told) if respelled else counted
     _check_groups(given.train, counted, shape)
     _check_marks(source, counted, shape)
     known = set(counted.marks)
@@ -139,6 +146,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "labels": labels or None,
         "label_counts": [counted.marks[m] for m in labels] or None,
         "classes": len(labels) or None,
+        "respelled_labels": respelled or None,
         "suspicious_columns": odd,
         "format": source.format,
         "encoding": source.encoding,
@@ -150,7 +158,7 @@ def _found(request: dict[str, Any], given: Splits, progress: Progress) -> dict[s
         "columns": list(head.columns),
         "confidence": shape.confidence,
         "preview_rows": counted.numbers[:PREVIEW_ROWS].tolist(),
-        "shape": {n: getattr(shape, n) for n in ("task", "layout", "columns", "confidence", "separator")},
+        "shape": {n: getattr(shape, n) for n in ("task", "layout", "columns", "confidence", "separator", "labels")},
         "eval_used": used,
     }
 

@@ -68,3 +68,5 @@ class Shape:
     confidence: float
     separator: str | None = None
     """What parts the labels in one value: a character, or `list` for a list written out."""
+    labels: tuple[str, ...] | None = None
+    """Classes as they are to be written: what differs from one of them in case or spaces alone is that one."""

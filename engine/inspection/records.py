@@ -1,12 +1,12 @@
 """The rows of a file in one form, batch by batch, for inspection and run."""
 
 import json
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 
 from engine.examples.tools import given_tools, tools_of
-from engine.inspection.classes import holds_numbers
+from engine.inspection.classes import as_usual, holds_numbers
 from engine.inspection.layouts import GROUP, MAY_LACK, Shape
 from engine.inspection.record import MAKERS, Record, Row
 from engine.rows import labelled, named_groups
@@ -79,7 +79,8 @@ def records(table: Table, shape: Shape) -> Records:
     if shape.layout == "text_label" and "text_pair" not in shape.columns:
         rows = labelled(table, shape.columns["text"], shape.columns["label"])
         numeric = holds_numbers(table, shape.columns["label"])
-        return Records(list(map(Record, rows.texts, rows.labels)), rows.numbers, rows.dropped, numeric)
+        labels = rows.labels if shape.labels is None else map(as_usual(shape.labels), rows.labels)
+        return Records(list(map(Record, rows.texts, labels)), rows.numbers, rows.dropped, numeric)
     table = table.filled(name for role, name in shape.columns.items() if role in MAY_LACK)
     columns = {role: table.values(name) for role, name in shape.columns.items()}
     make = MAKERS[shape.layout]
@@ -104,7 +105,16 @@ def records(table: Table, shape: Shape) -> Records:
         found.numbers.append(table.number(i))
     if faults:
         raise _first_of(faults, alone=table.place is not None)
+    if shape.labels is not None and shape.task in ("classification", "multi_label"):
+        found.rows = list(map(partial(_respelled, as_usual(shape.labels)), found.rows))
     return found
+
+
+def _respelled(usual: Callable[[str], str], row: Record) -> Record:
+    if not row.marks:
+        return row._replace(target=usual(row.target))
+    marks = dict.fromkeys(map(usual, row.marks))
+    return row._replace(target=", ".join(sorted(marks)), marks=tuple(marks), item=sorted(marks))
 
 
 def _first_of(faults: dict[int, InputError], *, alone: bool) -> InputError:

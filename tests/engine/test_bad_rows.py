@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections import Counter
 from collections.abc import Iterable
 from csv import writer
 from pathlib import Path
@@ -12,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from engine.inspection.data import inspect_data
-from engine.loading import load
+from engine.loading import load, marks_of
 from recommender import language
 from recommender.errors import InputError
+from recommender.facts import Task
 from recommender.plan import DataChoice
 from tui import i18n
 from tui.error_words import in_words
@@ -94,7 +96,7 @@ ROWS = [
     ("tools.jsonl", CHAT, CHAT | {"tools": ["look"]}, "column tools does not hold a list of tools, each an object"),
     ("mixed.jsonl", PAIR, PAIR | {"rejected": "y"}, "column rejected holds a text, where chosen holds messages"),
     ("several.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", None]}, "column labels holds an empty label within its list"),
-    ("joys.jsonl", SEVERAL, {"text": "x y", "labels": ["Joy"]}, "column labels holds Joy, where other rows hold joy"),
+    ("joys.jsonl", SEVERAL, {"text": "x y", "labels": ["NULL"]}, "column labels holds NULL, which programs write for"),
     ("sorts.jsonl", SEVERAL, {"text": "x y", "labels": ["joy", 3]}, "column labels holds a number, 3, where other rows"),
     ("alone.jsonl", SEVERAL, {"text": "x y", "labels": "joy"}, "column labels does not hold a list"),
     ("below.jsonl", NUMBERED, {"tokens": ["a", "b"], "tags": [0, -100]}, "column tags holds the tag -100, and tags written as"),
@@ -188,12 +190,12 @@ def test_several_files_tell_the_one_that_holds_the_row(tmp_path: Path) -> None:
 
 
 def test_of_texts_by_class_the_file_is_told(tmp_path: Path) -> None:
-    for label in ("good", "bad", "Good"):
+    for label in ("good", "bad", "NULL"):
         (tmp_path / "train" / label).mkdir(parents=True)
-        for i in range(1 if label == "Good" else 12):
+        for i in range(1 if label == "NULL" else 12):
             (tmp_path / "train" / label / f"{i}.txt").write_text(f"words {i} of a {label} review")
     said = refused(tmp_path / "train" / "bad" / "12.txt", "more words", train=tmp_path / "train")
-    assert said.startswith("train/Good/0.txt: column label holds Good, where other rows hold good")
+    assert said.startswith("train/NULL/0.txt: column label holds NULL, which programs write for missing values")
 
 
 @pytest.mark.parametrize(("every", "bad"), [(60, 41), (6, 2)])
@@ -335,20 +337,44 @@ def test_a_number_far_from_classes_that_are_numbered_through_is_a_slip(
 @pytest.mark.parametrize(
     ("labels", "said"),
     [
-        (["good", "bad", "Good"], "row 3: column label holds Good, where other rows hold good; write all labels alike"),
         (["good", "bad", "NULL"], "row 3: column label holds NULL, which programs write for missing values; leave such rows out"),
         (["good", "bad", "nan"], "row 3: column label holds nan, which programs write for missing values; leave such rows out"),
-        (["1", "0", "1.0"], "row 3: column label holds 1.0, where other rows hold 1; write all labels alike"),
-        (["x", "X"], None),  # letters may differ by case alone
     ],
 )
-def test_one_class_is_not_written_in_two_ways(tmp_path: Path, labels: list[str], said: str | None) -> None:
+def test_what_programs_write_for_missing_values_is_no_class(tmp_path: Path, labels: list[str], said: str) -> None:
     content = csv([f"some words {i} of it,{label}" for i, label in enumerate([*labels, *labels[:2] * 15])])
-    if said is not None:
-        assert said in refused(tmp_path / "rows.csv", content)
-        return
-    (tmp_path / "rows.csv").write_text(content)
-    assert inspect_data({"train": str(tmp_path / "rows.csv")})["facts"]["labels"] == ["X", "x"]
+    assert said in refused(tmp_path / "rows.csv", content)
+
+
+@pytest.mark.parametrize(
+    ("labels", "read", "respelled"),
+    [
+        (["Not good", "bad", "not  GOOD ", "Bad"], {"Not good": 17, "bad": 17}, 2),
+        (["1", "0", "1.0"], {"0": 16, "1": 17}, 1),
+        (["x", "X"], {"X": 16, "x": 16}, None),  # letters may differ by case alone
+        (["a b;cc", "cc;dd", "A  b;CC;cc"], {"a b": 17, "cc": 33, "dd": 16}, 2),
+    ],
+)
+def test_one_class_written_in_several_ways_is_one(
+    tmp_path: Path, labels: list[str], read: dict[str, int], respelled: int | None
+) -> None:
+    """Of a held-out file, which writes them in a third way, too; and the run reads what inspection has told."""
+    rows, held_out = tmp_path / "rows.csv", tmp_path / "held-out.csv"
+    rows.write_text(csv([f"some words {i} of it,{label}" for i, label in enumerate([*labels, *labels[:2] * 15])]))
+    held_out.write_text(csv([f"other words {i},{label.swapcase()}" for i, label in enumerate(labels * 2)]))
+    task: Task = "multi_label" if ";" in labels[0] else "classification"
+    facts = inspect_data({"train": str(rows), "eval": str(held_out), "task": task})["facts"]
+    assert dict(zip(facts["labels"], facts["label_counts"], strict=True)) == read
+    assert facts["respelled_labels"] == respelled
+    several = {"layout": facts["layout"], "separator": ";", "columns": facts["columns"]}
+    choice = DataChoice(
+        train=str(rows), eval=str(held_out), text_column="text", label_column="label", labels=facts["labels"],
+        **(several if task == "multi_label" else {}),
+    )  # fmt: skip
+    train, aside = load(choice, task)
+    assert Counter(mark for row in marks_of(train, task) or () for mark in row) == read
+    assert aside is not None
+    assert {mark for row in marks_of(aside, task) or () for mark in row} == set(read)
 
 
 def test_words_among_numbers_are_found_wherever_the_file_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
