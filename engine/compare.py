@@ -149,7 +149,7 @@ def report(group: Group, failed: frozenset[str]) -> dict[str, Any]:
         "complete": all(done(group.run(key)) for key in plans_of),
         "statements": [
             *statements(rows, compared["best"], metric),
-            *([OF_ROWS_ALONE] if len(compared["methods"]) > 1 == len(compared["seeds"]) else []),
+            *([OF_ROWS_ALONE] if len(compared["methods"]) > 1 and len(compared["seeds"]) == 1 else []),
             *unbeaten(rows, baselines, compared["best"], metric),
         ],
     }
