@@ -104,8 +104,8 @@ def _measured() -> Library:
 
 def _seconds(way: Callable[..., torch.Tensor], a: torch.Tensor, b: torch.Tensor) -> float:
     """Of the thread that calls, which has its share of every product. The clock counts what it waits for others, too: beside busy
-    processes it said 0.9 to 1.9 times where this said 1.04 to 1.31; and what all threads take comes in ticks of the other ones: on
-    two threads 0.7 to 2.6 times."""
+    processes it said 0.9 to 1.9 times where this said 1.04 to 1.31; and what all threads take comes in ticks of the other ones:
+    on two threads 0.7 to 2.6 times."""
     begin = time.thread_time()
     way(a, b)
     return time.thread_time() - begin
