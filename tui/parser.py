@@ -15,6 +15,7 @@ WORDS = {
     "argument %(argument_name)s: %(message)s": marked("%(argument_name)s: %(message)s"),
     "the following arguments are required: %s": marked("missing: %s"),
     "expected one argument": marked("a value is missing"),
+    "ignored explicit argument %r": marked("it takes no value, and %r is one"),
     "invalid %(type)s value: %(value)r": marked("%(value)r is not a whole number"),
     "not allowed with argument %s": marked("cannot be given together with %s"),
 }

@@ -88,6 +88,7 @@ def test_one_sentence_and_exit_2(loracle: Command, files: Path, arguments: str, 
         ("inspect data x --model demo --tokens 0", "--tokens: '0' is not a whole number of at least 1"),
         ("run", "missing: PLAN"),
         ("inspect data x --model=", "--model: a value is missing"),
+        ("runs --json=yes", "--json: it takes no value, and 'yes' is one"),
         ("pilot", "missing: --model, --data"),
     ],
 )
