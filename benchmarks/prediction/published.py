@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.command_line import words
 from benchmarks.prediction import models
+from engine.files import write_atomically
 from engine.worker.tracing.estimate import estimate
 from recommender.errors import LoracleError
 from recommender.facts import Facts
@@ -97,9 +98,7 @@ def main() -> None:
                 blind = known.get(key, {"blind": found} if "gathered" in row else {}).get("blind")
                 known[key] = found | ({} if blind is None else {"blind": blind})
             lines = (f"{json.dumps(key)}: {json.dumps(told)}" for key, told in known.items())
-            unfinished = RESULTS.with_suffix(".new")  # a run that is stopped while it writes leaves what there was
-            unfinished.write_text("{\n" + ",\n".join(lines) + "\n}\n")
-            unfinished.replace(RESULTS)
+            write_atomically(RESULTS, "{\n" + ",\n".join(lines) + "\n}\n", 0o644)
         for measure, key in keys.items():
             _print(row, measure, known[key])
     first = {key: found["blind"] for key, found in known.items() if "blind" in found}

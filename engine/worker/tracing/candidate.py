@@ -73,9 +73,9 @@ class CandidateStep:
         return {}
 
     def timed(self) -> dict[str, float] | None:
-        """Seconds of a token in training and in scoring and of the optimizer's step; the operations
-        that a micro-batch in training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens
-        of the micro-batch. It is an everyday one: the step that memory is counted of has the longest rows."""
+        """Seconds of a token in training and in scoring and of the optimizer's step; the operations that a micro-batch in
+        training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens of the micro-batch.
+        It is an everyday one: the step that memory is counted of has the longest rows."""
         lengths = self._everyday()
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
         everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "alike": True, "steps": 1, **self._apart()}
@@ -111,7 +111,8 @@ class CandidateStep:
         """The same of a card, by its speeds and its host's."""
         speed = own_speed(self._facts, plan_of(self._one).precision)
         done = {layers: work.by_phase(trace(build, self._card).recorded, speed) for layers, build in builds.items()}
-        seconds, begun = ({n: {p: told[i] for p, told in of.items()} for n, of in done.items()} for i in (0, 1))
+        seconds = {layers: {phase: told.busy for phase, told in of.items()} for layers, of in done.items()}
+        begun = {layers: {phase: told.started for phase, told in of.items()} for layers, of in done.items()}
         return seconds, begun, speed.launch
 
     def _everyday(self) -> list[int]:
