@@ -158,6 +158,7 @@ SENTENCES: dict[str, str] = CAUTIONS | {
     "instead_more_labels": "Label more rows: aim for 100 to 500 in all, and at least {smallest:count} of every class.",
     "instead_more_numbers": "Label more rows: aim for 100 to 500 in all.",
     "instead_more_of_each": "Label more rows, at least {smallest:count} of every class.",
+    "instead_write_alike": "Write alike what may be one class: {pairs}.",
     "instead_more_rare": "Label more rows of the rarest classes, at least {smallest:count} of each, or merge them with others.",
     "instead_more_rare_of_two": "Label more rows of the rarer class: at least {smallest:count}.",
     "instead_probe": "Try SetFit, or a linear probe on the frozen model, first; it takes minutes.",

@@ -62,6 +62,7 @@ CAUTIONS: dict[str, str] = {
     "more.",
     "rare_classes": "{classes} classes have fewer than {least} rows ({names}): their scores will be chance. Merge them, or label "
     "more.",
+    "alike_classes": "Some classes may be one, written in two ways: {pairs}. Write them alike if they are.",
     "absent_class": "A named class has no row at all and cannot be learned.",
     "absent_classes": "{classes} named classes have no row at all and cannot be learned.",
     "few_examples": "{rows:count} examples are enough to see whether tuning helps; a prompt with the best of them costs "

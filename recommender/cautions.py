@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from recommender.counting import classes_of, distinct_rows, is_labelled, once, rows_of, skewed, split_of
 from recommender.facts import DataFacts, Facts
-from recommender.gates import contradictions, rare_classes, unread_answers
+from recommender.gates import alike_classes, contradictions, rare_classes, too_few_labels, unread_answers
 from recommender.lints import share_cut
 from recommender.memory import usable_count
 from recommender.reasons import caution
@@ -140,6 +140,8 @@ def _about_labels(facts: Facts) -> Iterator[Caution]:
     if rare := rare_classes(data):
         wording = "rare_class" if len(rare) == 1 else None
         yield caution("rare_classes", wording=wording, classes=len(rare), names=_counted(data, rare))
+    if (pairs := alike_classes(data)) and not too_few_labels(data):  # which say it
+        yield caution("alike_classes", pairs=pairs)
     if len(present) < len(counts) and len(present) > 1:
         absent = len(counts) - len(present)
         yield caution("absent_classes", wording="absent_class" if absent == 1 else None, classes=absent)

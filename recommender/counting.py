@@ -175,7 +175,8 @@ def smallest_class(data: DataFacts) -> int | None:
     counts = [c for c in data.label_counts or () if c]
     if counts:
         rows, distinct = rows_of(data) or 0, distinct_rows(data)
-        return min(counts) * distinct // rows if distinct < rows == sum(counts) else min(counts)  # counted before repeats left
+        # counted before repeats left
+        return round(min(counts) * distinct / rows) if distinct < rows == sum(counts) else min(counts)
     return distinct_rows(data) // data.classes if data.classes and rows_of(data) is not None else None
 
 

@@ -5,6 +5,7 @@ Gates give advice and may be overridden, except where there is nothing to learn 
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from typing import Any
 
 from recommender.counting import answers_behind, classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
@@ -21,6 +22,10 @@ LEAST_RAW_TOKENS = 100_000
 """Below so many tokens of raw text continued pre-training only memorises (K)."""
 RARE = 16
 """A class with fewer rows cannot be learned with any certainty (E15)."""
+ALIKE = 0.9
+"""How much of two words is the same, from which on one may be a slip of the other (difflib's ratio): `issue` and `issues`."""
+SHORT = 3
+"""Letters of a name that means another one with any other sign in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ def closed_gates(facts: Facts, shape: Shape, fitting: Collection[Method] = METHO
     if rows_of(data) is None:
         return gates
     if task in CLASSIFYING:
-        return gates + _too_few_labels(data, fitting)
+        return gates + too_few_labels(data, fitting)
     return gates + _too_little_text(data)
 
 
@@ -98,19 +103,22 @@ def unread_answers(facts: Facts) -> Truncation | None:
     return answers_behind(facts.data, reads) if reads else None
 
 
-def _too_few_labels(data: DataFacts, fitting: Collection[Method]) -> list[Gate]:
+def too_few_labels(data: DataFacts, fitting: Collection[Method] = METHODS) -> list[Gate]:
+    """Gates that are closed because rows, or those of a class, are few."""
     unique, smallest = distinct_rows(data), smallest_class(data)
     if smallest is not None and smallest < RARE and rare_classes(data):
         smallest = None
     counted = {"smallest": smallest, "unique_rows": unique}
     label, probe = sentence(_which_labels(data), {"smallest": 64}), sentence("instead_probe")
+    pairs = alike_classes(data)
+    alike = [sentence("instead_write_alike", {"pairs": pairs})] if pairs else []
     if unique < 100 or (smallest is not None and smallest < RARE):
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
-        return [_gate(code, counted, label, probe, sources=("E15", "E17", "E18"))]
+        return [_gate(code, counted, *alike, label, probe, sources=("E15", "E17", "E18"))]
     if smallest is not None and smallest < 64 and unique < 1_000:
         known = ",".join([m for m in ("full", "lora") if m in fitting] or [m for m in METHODS if m in fitting])
         challenge = [sentence("instead_challenge", {"methods": known})] if known else []
-        return [_gate("G5_baseline_first", counted, probe, *challenge, label, sources=("E13", "E15"))]
+        return [_gate("G5_baseline_first", counted, *alike, probe, *challenge, label, sources=("E13", "E15"))]
     return []
 
 
@@ -134,6 +142,35 @@ def rare_classes(data: DataFacts) -> list[int]:
     rare = sorted((place for place, count in enumerate(every) if 0 < count < RARE), key=every.__getitem__)
     tail = len(counts) >= 10 and sum(counts) >= 1_000 and sum(every[place] for place in rare) < 0.02 * sum(counts)
     return rare if tail else []
+
+
+def alike_classes(data: DataFacts) -> str:
+    """Classes that may be another one written otherwise, each with its rows: of the same letters, or a rare one with a slip."""
+    if (data.task or "classification") not in ("classification", "multi_label"):
+        return ""
+    named = sorted(zip(data.labels or (), data.label_counts or (), strict=False), key=lambda named: -named[1])
+    pairs = [
+        f"{label[:40]} ({count}), {usual[:40]} ({rows})"
+        for place, (label, count) in enumerate(named)
+        for usual, rows in named[:place]
+        if count and (_letters(label) == _letters(usual) or (count < min(RARE, rows) and _is_slip(label, usual)))
+    ]
+    return "; ".join(pairs[:3]) + ("; …" if len(pairs) > 3 else "")
+
+
+def _letters(name: str) -> str:
+    """Its letters and digits; the name itself where they are few: C++ is not C#, and 1.5 not 15."""
+    found = "".join(sign for sign in name.casefold() if sign.isalnum())
+    return found if len(found) > SHORT and not found.isdigit() else name
+
+
+def _is_slip(label: str, usual: str) -> bool:
+    """Whether one long word of it is nearly another one's, and all others are the same."""
+    words, others = label.casefold().split(), usual.casefold().split()
+    different = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
+    if len(words) != len(others) or len(different) != 1 or not all(word.isalpha() for word in different[0]):
+        return False
+    return min(map(len, different[0])) > SHORT and SequenceMatcher(None, *different[0], autojunk=False).ratio() >= ALIKE
 
 
 def _too_little_text(data: DataFacts) -> list[Gate]:

@@ -546,6 +546,29 @@ def test_the_rarest_classes_are_named() -> None:
         assert named in said
 
 
+@pytest.mark.parametrize(
+    ("labels", "counts", "told"),
+    [
+        (["Order issue", "Feedback", "Order-issue"], [351, 876, 8], "Order-issue (8), Order issue (351)"),
+        (["Order issue", "Feedback", "Order issues"], [351, 876, 8], "Order issues (8), Order issue (351)"),
+        (["nontoxic", "toxic", "non-toxic"], [351, 876, 250], "non-toxic (250), nontoxic (351)"),
+        (["Order issue", "Feedback", "Order issues"], [351, 876, 100], ""),
+        (["Department A", "Feedback", "Department B"], [351, 876, 8], ""),
+        (["C++", "C#", "C"], [351, 876, 8], ""),
+        (["1.5", "2", "15"], [351, 876, 8], ""),
+    ],
+)
+def test_a_class_that_may_be_another_one_written_otherwise_is_named(labels: list[str], counts: list[int], told: str) -> None:
+    """Who is told to label more rows of a misspelling labels in vain."""
+    rows = sum(counts)
+    data = IMDB | {"rows": rows, "unique_rows": rows, "classes": 3, "labels": labels, "label_counts": counts}
+    advice = advise(gpu(12), BERT, data)
+    said = [text for text in (*advice.instead, *(w.text for w in advice.warnings)) if "alike" in text]
+    assert len(said) == bool(told)
+    assert all(told in text for text in said)
+    assert not (told and advice.instead) or said[0] == advice.instead[0]
+
+
 def test_skewed_classes_are_weighted() -> None:
     assert advise(gpu(12), BERT, IMDB | {"label_counts": [900, 100]}).settings.class_weights
     even = advise(gpu(12), BERT, IMDB | {"task": "multi_label", "label_counts": [500, 400]})

@@ -16,7 +16,7 @@ from tui.draft import Draft
 from tui.screens.files import FilesScreen
 from tui.screens.recommendation import RecommendationScreen
 from tui.screens.setup import SetupScreen
-from tui.screens.step_data import _is_of
+from tui.screens.step_data import DataStep, _is_of
 from tui.views_setup import columns_for, findings
 
 
@@ -239,6 +239,24 @@ async def test_a_class_and_its_count_stay_on_one_line(
         for width in (80, 91):
             await pilot.resize_terminal(width, 40)
             await wait(pilot, lambda: all(f"{label}: 100" in screen(app) for label in labels[:12]))
+
+
+@pytest.mark.usefixtures("known")
+async def test_a_plan_is_of_the_rows_as_they_are_and_not_as_they_were(
+    rows: Path, runs: Path, make_data: Callable[..., DataInspection], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who does to a file what the plan advises, and comes back, was told the same again."""
+    monkeypatch.setattr("engine.inspect.inspect_data", lambda data, **_: make_data(rows=len(Path(data).read_text().splitlines())))
+    async with set_up(rows, runs) as (app, pilot):
+        before = app.screen.query_one(DataStep).known
+        rows.write_text(rows.read_text() * 2)
+        await pilot.press("ctrl+r")
+        await wait(pilot, lambda: isinstance(app.screen, RecommendationScreen) and app.screen.advice)
+        assert before is not None
+        assert app.screen.advice.data.facts.rows == 2 * (before.facts.rows or 0)  # type: ignore[attr-defined]
+        rows.write_text(rows.read_text() * 2)
+        await pilot.press("escape")
+        await wait(pilot, lambda: ready(app) and f"{4 * (before.facts.rows or 0)} rows" in screen(app))
 
 
 @pytest.mark.usefixtures("known")

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import on, work
 from textual.app import ComposeResult
@@ -27,6 +27,9 @@ from tui.screens.step_limits import LimitsStep
 from tui.screens.step_model import ModelStep
 from tui.widgets.field import Field
 from tui.widgets.step_bar import StepBar
+
+if TYPE_CHECKING:
+    from engine.inspect import DataInspection, ModelInspection
 
 STEPS = ("goal", "model", "data", "limits")
 
@@ -93,6 +96,12 @@ class SetupScreen(SetupDrafts):
         """The machine was looked at."""
         self.headline(Content.assemble(("Loracle", "bold"), f" · {_('new run')}"))
         self._changed()
+
+    @work(exclusive=True, group="changed", exit_on_error=False)
+    async def on_screen_resume(self) -> None:
+        """What was advised on the plan's screen may have been done to the rows meanwhile."""
+        for step in self.query(DataStep):
+            await step.look_if_changed()
 
     @work(exclusive=True, group="demos", exit_on_error=False)
     async def _look_for_demos(self) -> None:
@@ -266,6 +275,14 @@ class SetupScreen(SetupDrafts):
                 self.say(_("A valid model and valid data are needed first."), "warning")
                 self.query_one(ModelStep).look(final=True, again=True)
                 self.query_one(DataStep).look(final=True, again=True)
+            return
+        self._open_plan(model, data)
+
+    @work(exclusive=True, group="plan", exit_on_error=False)
+    async def _open_plan(self, model: "ModelInspection", data: "DataInspection") -> None:
+        if await self.query_one(DataStep).look_if_changed():
+            self._to_plan = True
+            self.query_one("#ready", Static).update(Content(_("The data has changed: it is read again; the plan follows.")))
             return
         from tui.screens.recommendation import RecommendationScreen
 

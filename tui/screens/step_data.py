@@ -66,6 +66,8 @@ class DataStep(Step):
         self.final = False
         """Whether it was asked for good, and not while somebody types: then it may name a set on the hub."""
         self._reading: object = None
+        self._stamps: object = None
+        """What the files that are known looked like from outside when they were read."""
         self._going_on = False
         """Enter was pressed while the rows are still looked at: to what was found, once it is there."""
         self._longer: int | None = None
@@ -147,6 +149,14 @@ class DataStep(Step):
         self.post_message(self.Said())
         self._ask(question, final)
 
+    async def look_if_changed(self) -> bool:
+        """Ask anew where a file was put right since it was read, and say whether it was."""
+        if self.known is None or self._stamps == await in_thread(_stamps, self.said()):
+            return False
+        self.known = None
+        self.look(final=True, again=True)
+        return True
+
     @work(exclusive=True, group="data", exit_on_error=False)
     async def _ask(self, question: tuple[Draft, str | None], final: bool) -> None:
         draft, tokenizer = question
@@ -175,6 +185,7 @@ class DataStep(Step):
         try:
             with Cancel() as reading:
                 self._reading = reading
+                self._stamps = await in_thread(_stamps, self.said())
                 known = await in_thread(engine_side.inspect_data, draft, tokenizer, progress=tell, cancel=reading)
         except (LoracleError, OSError, RuntimeError) as error:
             message = getattr(error, "message", str(error))
@@ -269,3 +280,15 @@ def _is_of(message: str, held_out: str, data: str) -> bool:
 
 def _are_files(*names: str) -> bool:
     return all(os.path.isfile(os.path.expanduser(n)) for n in names if n)
+
+
+def _stamps(said: dict[str, Any]) -> list[tuple[int, int] | None]:
+    found: list[tuple[int, int] | None] = []
+    for name in (said["data"], said["held_out"]):
+        try:
+            seen = os.stat(os.path.expanduser(name))
+        except (OSError, ValueError):
+            found.append(None)
+        else:
+            found.append((seen.st_mtime_ns, seen.st_size))
+    return found
