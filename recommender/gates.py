@@ -5,9 +5,9 @@ Gates give advice and may be overridden, except where there is nothing to learn 
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from typing import Any
 
+from recommender.alike import RARE, alike
 from recommender.counting import answers_behind, classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Task, Truncation
 from recommender.reasons import reason, sentence
@@ -20,12 +20,6 @@ OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
 """Tasks that only decoders are trained for here."""
 LEAST_RAW_TOKENS = 100_000
 """Below so many tokens of raw text continued pre-training only memorises (K)."""
-RARE = 16
-"""A class with fewer rows cannot be learned with any certainty (E15)."""
-ALIKE = 0.9
-"""How much of two words is the same, from which on one may be a slip of the other (difflib's ratio): `issue` and `issues`."""
-SHORT = 3
-"""Letters of a name that means another one with any other sign in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,32 +139,10 @@ def rare_classes(data: DataFacts) -> list[int]:
 
 
 def alike_classes(data: DataFacts) -> str:
-    """Classes that may be another one written otherwise, each with its rows: of the same letters, or a rare one with a slip."""
+    """Classes that may be another one written otherwise, each with its rows."""
     if (data.task or "classification") not in ("classification", "multi_label"):
         return ""
-    named = sorted(zip(data.labels or (), data.label_counts or (), strict=False), key=lambda named: -named[1])
-    pairs = [
-        f"{label[:40]} ({count}), {usual[:40]} ({rows})"
-        for place, (label, count) in enumerate(named)
-        for usual, rows in named[:place]
-        if count and (_letters(label) == _letters(usual) or (count < min(RARE, rows) and _is_slip(label, usual)))
-    ]
-    return "; ".join(pairs[:3]) + ("; …" if len(pairs) > 3 else "")
-
-
-def _letters(name: str) -> str:
-    """Its letters and digits; the name itself where they are few: C++ is not C#, and 1.5 not 15."""
-    found = "".join(sign for sign in name.casefold() if sign.isalnum())
-    return found if len(found) > SHORT and not found.isdigit() else name
-
-
-def _is_slip(label: str, usual: str) -> bool:
-    """Whether one long word of it is nearly another one's, and all others are the same."""
-    words, others = label.casefold().split(), usual.casefold().split()
-    different = [pair for pair in zip(words, others, strict=False) if pair[0] != pair[1]]
-    if len(words) != len(others) or len(different) != 1 or not all(word.isalpha() for word in different[0]):
-        return False
-    return min(map(len, different[0])) > SHORT and SequenceMatcher(None, *different[0], autojunk=False).ratio() >= ALIKE
+    return alike(data.labels or (), data.label_counts or ())
 
 
 def _too_little_text(data: DataFacts) -> list[Gate]:

@@ -554,6 +554,7 @@ def test_the_rarest_classes_are_named() -> None:
         (["nontoxic", "toxic", "non-toxic"], [351, 876, 250], "non-toxic (250), nontoxic (351)"),
         (["Order issue", "Feedback", "Order issues"], [351, 876, 100], ""),
         (["Department A", "Feedback", "Department B"], [351, 876, 8], ""),
+        (["symptomatic", "Feedback", "asymptomatic"], [351, 876, 8], ""),
         (["C++", "C#", "C"], [351, 876, 8], ""),
         (["1.5", "2", "15"], [351, 876, 8], ""),
     ],
