@@ -114,7 +114,10 @@ def _check_root(given: argparse.Namespace) -> None:
 
 def _check_gates(given: argparse.Namespace, found: Facts) -> None:
     """What would be refused anyhow is, before bf16 is tried and steps are counted."""
-    check_gates(recommend(found), anyway=given.anyway)
+    advice = recommend(found)
+    if given.command == "compare":
+        advice = comparing.challenged(advice, given.seeds, given.folds)
+    check_gates(advice, anyway=given.anyway)
 
 
 def attach(group: Group, given: argparse.Namespace) -> int:

@@ -67,6 +67,18 @@ def test_methods_share_all_but_what_belongs_to_them() -> None:
     assert told == pytest.approx(3 * advised.hours.predicted), "as the plan of one of them is told"
 
 
+def test_the_comparison_that_few_rows_are_advised_to_make_is_made() -> None:
+    """It was refused, with the advice to make it."""
+    advice, model, data, facts = situation(rows=100)
+    assert advice.verdict == "not_yet"
+    assert any("loracle compare --methods full,lora" in text for text in advice.instead)
+    plans = compared(advice, model, data, facts, seeds=[1, 2, 3, 4, 5], anyway=False)
+    assert len(plans) == 10
+    assert not any("G5" in told for plan in plans.values() for told in plan.overrides)
+    with pytest.raises(Refused, match="with five seeds"):
+        compared(advice, model, data, facts, anyway=False)
+
+
 def test_warm_up_is_a_share_of_the_steps_that_there_really_are() -> None:
     advice, model, data, facts = situation()
     long = compared(advice, model, data, facts)["full-1"]
