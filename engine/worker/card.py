@@ -2,8 +2,12 @@
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from engine.files import write_atomically
+from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.tables.table import joined_names
 from engine.text import clean, one_line
@@ -43,6 +47,8 @@ in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
 """
 _LOADED = re.compile(r"^Nothing but transformers.*?^model = PeftModel[^\n]*\n", re.DOTALL | re.MULTILINE)
 """What a card says of loading an adapter, and the code."""
+
+UNSCORED = "The scores before and after stand in `report.json` of the run."
 
 ALONE = {
     "text-generation": "`AutoModelForCausalLM.from_pretrained(folder)` and `pipeline(\"text-generation\", model=folder, "
@@ -126,7 +132,7 @@ pipeline_tag: {task.pipeline}
 
 {METHOD_NAMES[plan.method]} of `{one_line(name, 120)}` with Loracle on {len(parts.train):,} rows
 ({len(parts.validation):,} more chose the best checkpoint, {len(parts.held_out):,} were held out for the score).
-The scores before and after stand in `report.json` of the run.
+{UNSCORED}
 
 {task.about()}{_joined(task)}
 ## Load it
@@ -144,6 +150,14 @@ Nothing but transformers{needed} is needed.
 texts cut at {plan.max_length} tokens,
 weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}.
 """
+
+
+def tell_scores(file: Path, kind: Kind, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+    """Say in the card how good the result is: the run's report does not go with the folder."""
+    both = [(m.words, before[n], after[n]) for n, m in kind.measures.items() if before.get(n) is not None and n in after]
+    if both and file.exists():
+        told = "; ".join(f"{words} {score:.3f} (before the training {untouched:.3f})" for words, untouched, score in both)
+        write_atomically(file, file.read_text("utf-8").replace(UNSCORED, f"On those: {told}.", 1), 0o600)
 
 
 def _joined(task: Task) -> str:

@@ -18,6 +18,7 @@ from engine.rows import LEAST_DRAWN, Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
 from engine.worker import forgetting, products
+from engine.worker.card import tell_scores
 from engine.worker.held_out import answers_in
 from engine.worker.memory import counted_by, memory_peak
 from engine.worker.mistakes import worst
@@ -57,6 +58,7 @@ def write(
         if name in kept and "after" in kept and len(parts.held_out) >= LEAST_DRAWN
     }
     forgotten = forgetting.compared(run, plan.seed)
+    tell_scores(run.model / "README.md", kind, scores.get("before", {}), scores.get("after", {}))
     log = Log(read_events(run.events))
     events = log.told
     validation = [e for e in events if e["kind"] == "evaluation" and e.get("split") == "validation"]
@@ -77,6 +79,7 @@ def write(
             "forgetting": forgotten,
             "statements": one_answer(plan.task, parts.labels, kept.get("after"), too_fast=went_too_fast(events))
             + too_few(len(parts.held_out))
+            + counted(plan.task, scores, len(parts.held_out))
             + statements(kind, gains, scores)
             + ([forgetting.statement(forgotten)] if forgotten else [])
             + kept_together(parts.counts, len(set(parts.held_out.named or ()))),
@@ -151,6 +154,16 @@ def too_few(rows: int) -> list[str]:
         return []
     some = "One row was held out" if rows == 1 else f"{rows} rows were held out"
     return [f"{some}: too few to say whether anything was gained."]
+
+
+def counted(work: Work, scores: Mapping[str, Mapping[str, Any]], rows: int) -> list[str]:
+    """How many rows are right, in a sentence for those who know no metric."""
+    known = [scores[name]["accuracy"] for name in ("after", "majority") if "accuracy" in scores.get(name, ())]
+    if work != "classification" or len(known) < 2 or rows < LEAST_DRAWN:
+        return []
+    right, constant = (round(share * rows) for share in known)
+    guessed = "always predicting the most common class would be right for"
+    return [f"{right} of the {rows} held-out rows are right; {guessed} {constant}."]
 
 
 def went_too_fast(events: Sequence[Event]) -> bool:

@@ -63,7 +63,11 @@ def _of_group(run: "RunDirectory") -> dict[str, Any] | None:
 class ResultScreen(PanesScreen):
     """Shows report.json."""
 
-    ABOUT = _("The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap.")
+    ABOUT = _(
+        "The same held-out rows, scored with the same code before and after. Intervals are 95% paired bootstrap. A linear probe "
+        "is a simple classifier on what the untouched model makes of the texts; a constant answer is the best one that reads "
+        "none. Macro-F1 is how well a class is found, averaged over the classes, so that rare ones count as much."
+    )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("t", "try_it", _("Try it"), id="try", tooltip=_("Type a text: both the untouched model and the "
             "result answer it")),

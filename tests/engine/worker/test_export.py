@@ -75,6 +75,8 @@ def test_the_cards_own_code_gives_the_reports_predictions(finished: Finished, sa
     run, card = finished(method), said[method]
     labels = split(run.plan().data).labels
     assert len(labels) == 6
+    accuracy = (run.report() or {})["scores"]["after"]["accuracy"]
+    assert f"accuracy {accuracy:.3f} (before the training " in (run.model / "README.md").read_text(), "the report stays behind"
     predicted = read_json(run.scores / "after.json")["predicted"][:SHOWN]
     assert card.lines == [*(labels[i] for i in predicted), "48 48", labels[predicted[0]]]
     assert not card.modules & {"engine", "tui", "recommender", "loracle"}

@@ -11,7 +11,7 @@ from engine.metrics.registry import kind_of
 from engine.rows import Rows
 from engine.worker.inputs import tell_losses
 from engine.worker.mistakes import worst
-from engine.worker.report import kept_together, one_answer, statements, too_few, went_too_fast
+from engine.worker.report import counted, kept_together, one_answer, statements, too_few, went_too_fast
 from engine.worker.took import Log, in_report
 from recommender.facts import Task
 
@@ -95,6 +95,14 @@ def test_a_row_or_four_prove_nothing() -> None:
     assert too_few(1) == ["One row was held out: too few to say whether anything was gained."]
     assert too_few(4) == ["4 rows were held out: too few to say whether anything was gained."]
     assert not too_few(0) + too_few(5)
+
+
+def test_how_many_rows_are_right_is_said_to_those_who_know_no_metric() -> None:
+    scores = {"after": {"accuracy": 207 / 220}, "majority": {"accuracy": 131 / 220}}
+    (said,) = counted("classification", scores, 220)
+    assert said.startswith("207 of the 220 held-out rows are right;")
+    assert said.endswith("would be right for 131.")
+    assert not counted("multi_label", scores, 220) + counted("classification", {}, 0) + counted("classification", scores, 4)
 
 
 @pytest.mark.parametrize(("seen", "began"), [(0, None), (1, "One training row shares"), (90, "90 training rows share")])
