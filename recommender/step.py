@@ -204,8 +204,7 @@ class TrainingStep(Given):
     @property
     def waits(self) -> bool:
         """Whether the host waits for the device after each tensor's update, as with bitsandbytes (optim/optimizer.py, `step`)."""
-        bits = any(word in self.optimizer for word in ("8bit", "paged", "lion"))
-        return bits or (self.optimizer == "adamw" and self.optimizer_implementation == "bitsandbytes")
+        return waited_for(self.optimizer) or (self.optimizer == "adamw" and self.optimizer_implementation == "bitsandbytes")
 
     @property
     def pieces(self) -> int:
@@ -216,6 +215,11 @@ class TrainingStep(Given):
     def adapters(self) -> bool:
         """Whether adapters are trained beside a frozen base."""
         return self.method != "full"
+
+
+def waited_for(optimizer: str) -> bool:
+    """Whether it is one of bitsandbytes' alone (`TrainingStep.waits`)."""
+    return any(word in optimizer for word in ("8bit", "paged", "lion"))
 
 
 def _is_all_linear(targets: Any) -> bool:

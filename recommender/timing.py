@@ -166,6 +166,7 @@ def _seconds(facts: Facts, shape: Shape, method: Method, settings: Settings, dev
             low, high = TRIED
         else:  # which goes on while the card computes
             training, scoring = max(training / together, host[0] / devices), max(scoring / together, host[1] / devices)
+            training += settings.total_steps * tried.waited
     elif facts.machine.device is None:
         level = _level(facts, shape, settings, body)
         training, scoring = level * training, level * scoring

@@ -252,6 +252,8 @@ class Tried(NamedTuple):
     """Of the host, for each of them."""
     tokens: float = math.inf
     """Of that micro-batch, an everyday one."""
+    waited: float = 0.0
+    """Of the optimizer, once a step, where host and card wait for each other in it; it is in nothing else then."""
 
 
 def tried(facts: Facts, method: str, precision: str, checkpointing: bool) -> Tried | None:
@@ -268,9 +270,10 @@ def every_tried(facts: Facts) -> Iterator[tuple[Step, Tried]]:
             starts, usual = (train, update, scored), Tried(0.0, 0.0, 0.0)
             of_host = float(told.get("starting", usual.starting)), float(told.get("tokens", usual.tokens))
             found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]), starts, *of_host)
+            found = found._replace(waited=float(told.get("waited", 0.0)))
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
-        sound = 0 < found.token < SLOWEST and 0 <= found.update < SLOWEST and 0 <= found.scored < SLOWEST
+        sound = 0 < found.token < SLOWEST and all(0 <= n < SLOWEST for n in (found.update, found.scored, found.waited))
         sound = sound and all(0 <= n < MOST_STARTS for n in found.starts) and 0 <= found.starting < SLOWEST and found.tokens >= 1
         if sound and step.trained == "all" and step.method in METHODS and isinstance(step.micro_tokens, int):
             yield step, found

@@ -22,6 +22,7 @@ from recommender.facts import Facts
 from recommender.fitted import Sizes, Ways
 from recommender.footprint import loss_chunk
 from recommender.plan import Plan
+from recommender.step import waited_for
 from recommender.tiles import TILE
 
 UNTRACEABLE = (LoracleError, RuntimeError, ValueError, TypeError, AttributeError, NotImplementedError, KeyError, IndexError)
@@ -73,7 +74,8 @@ class CandidateStep:
         return {}
 
     def timed(self) -> dict[str, float] | None:
-        """Seconds of a token in training and in scoring and of the optimizer's step; the operations that a micro-batch in
+        """Seconds of a token in training and in scoring and of the optimizer's step, `waited` where host and card wait for each
+        other in it; the operations that a micro-batch in
         training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens of the micro-batch.
         It is an everyday one: the step that memory is counted of has the longest rows."""
         lengths = self._everyday()
@@ -88,9 +90,13 @@ class CandidateStep:
         (update, scored), (updating, scoring) = (
             [of.pop(phase, 0.0) for phase in ("optimizer", "evaluation")] for of in (whole, starts)
         )
+        waited = 0.0
+        if self._card.kind == "cuda" and waited_for(self._one["settings"]["optimizer"]):
+            waited, update, updating = update + start * updating, 0.0, 0.0
         return {
             "train": sum(whole.values()) / sum(lengths),
             "update": update,
+            "waited": waited,
             "evaluate": scored / sum(lengths),
             "train_starts": sum(starts.values()),
             "update_starts": updating,
