@@ -31,15 +31,18 @@ REACHED = (
     (r"\bA[18]00\b.*SXM", 0.859),
     (r"\bA[18]00\b", 0.822),
     (r"\bH20\b", 0.96),
+    (r"\bH200\b", 0.763),
+    (r"\bB200\b", 0.635),
+    (r"\bL40S\b|\b6000 Ada\b", 0.742),
     (r"\bL4\b", 0.46),
     (r"RTX ?20[6-8]0(?!.*Laptop)", 0.91),
     (r"RTX ?[345]0[5-9]0(?!.*Laptop)", 1.0),
 )
 """Of the data sheet's arithmetic in 16 bit, what large products reach where that is not the four fifths of an H100 (0.801) and of
-others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16; the last four:
-zzc0721/torch-performance-test-data, database.md, fp16 of an H20, an RTX 2080 and of RTX 3060 to 5090, and issue 120, an L4 whose
-72 W large products use up. A GeForce adds up in fp32
-at half its rate, and keeps that up, but for a large one in a laptop)."""
+others: measured (stas00/ml-engineering, compute/accelerator, table of maximum achievable matmul FLOPS, bf16; of H200 and B200
+what they hold once their power is used up, 755 and 1,429; the others: zzc0721/torch-performance-test-data, database.md, fp16 of
+an H20, an L40S, an RTX 2080 and of RTX 3060 to 5090, and issue 120, an L4 whose 72 W large products use up. A GeForce adds up in
+fp32 at half its rate, and keeps that up, but for a large one in a laptop)."""
 USUALLY_REACHED = 0.8
 SHARED = ((8, 6), (8, 9), (12, 0))
 """Capabilities of cards half of whose fp32 lanes do integers as well. Of the data sheet's fp32 their large products reach 0.51 to

@@ -133,7 +133,7 @@ def test_a_step_that_takes_too_long_to_count_is_no_bad_input() -> None:
     [
         ("NVIDIA A100-SXM4-80GB", 1.07), ("NVIDIA A100 80GB PCIe", 1.03), ("NVIDIA H100 NVL", 1.0), ("RTX A1000", 1.0),
         ("NVIDIA GeForce RTX 4090", 1.25), ("RTX 2080 Ti", 1.14), ("RTX 3080 Ti Laptop GPU", 1.0), ("RTX 4000 Ada", 1.0),
-        ("NVIDIA L4", 0.575), ("NVIDIA L40S", 1.0), (None, 1.0),
+        ("NVIDIA L4", 0.575), ("NVIDIA L40S", 0.93), ("NVIDIA B200", 0.79), ("NVIDIA L40", 1.0), (None, 1.0),
     ],
 )
 def test_what_large_products_reach_beside_the_usual_share_of_the_data_sheet(name: str | None, beside: float) -> None:
