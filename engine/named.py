@@ -49,6 +49,15 @@ def local_model(name: str) -> Path | None:
     return None
 
 
+def usual_name(model: str) -> str:
+    """What people call that model: the demos by their names, wherever a plan says that they lie."""
+    for name in (DEMO, demo_chat.NAME):
+        with suppress(InputError):
+            if local_model(name) == Path(model):
+                return name
+    return model
+
+
 def _demo() -> Path:
     # Finding runs none of the package's code.
     spec = importlib.util.find_spec(DEMO_PACKAGE)

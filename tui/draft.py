@@ -122,13 +122,14 @@ def of_run(run: "RunDirectory") -> Draft:
 def of_plan(plan: "Plan") -> Draft:
     """What one would have said to get that plan."""
     from engine.inspection.layouts import nameable
+    from engine.named import usual_name
 
     content = plan.model_dump(mode="json")
     roles = {role: name for role in ("text", "label") if (name := content["data"][f"{role}_column"])}
     own = {n: as_typed(v) for n, v in content.items() if n not in NOT_SETTINGS and v is not None}
     own |= {f"data.{n}": str(v) for n in OF_ROWS if (v := content["data"][n]) is not None}
     return Draft(
-        model=plan.model.id,
+        model=usual_name(plan.model.id),
         data=plan.data.train,
         held_out=plan.data.eval or "",
         task=plan.task,

@@ -100,9 +100,10 @@ def event_line(event: "Event") -> tuple[str, str] | None:
             return f"! {warning_words(event) or _('recovered')}", "warning"
         case "end":
             cause, cure = (in_words(one_line(event.get(part) or "", 400)) for part in ("cause", "cure"))
-            after = " " if cause.endswith((".", "。")) else "; "
-            cause, cure = f": {cause}" if cause else "", f"{after}{cure}" if cure else ""
-            return f"{status_word(one_line(event.get('status'), 20))}{cause}{cure}", "end"
+            if cause and cure and not cause.endswith((".", "。")):
+                cause = _("{cause}.").format(cause=cause)
+            said = f"{cause} {cure}".strip()
+            return f"{status_word(one_line(event.get('status'), 20))}{f': {said}' if said else ''}", "end"
     return None
 
 

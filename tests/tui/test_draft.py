@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from engine.named import local_model
 from engine.userstate import state_folder
 from recommender.facts import Facts, Goal
 from recommender.plan_file import dump
@@ -35,6 +36,8 @@ def test_a_run_again_has_the_goal_and_the_rows_that_it_was_advised_for(make_run:
     assert draft.columns == {"text": "t", "group": "id"}, "columns of 0 and 1 are found, nobody can name them"
     (run.path / "facts.json").unlink()
     assert drafts.of_run(run).goal == {}
+    model = plan.model.model_copy(update={"id": str(local_model("demo"))})
+    assert drafts.of_plan(plan.model_copy(update={"model": model})).model == "demo", "not the place of a package"
 
 
 def test_what_was_begun_is_put_aside_for_another_and_taken_up_again() -> None:

@@ -199,6 +199,10 @@ def test_an_event_of_any_time_is_a_line_of_the_log() -> None:
     early = log.take({"kind": "stopped_early", "seq": 3, "time": 5.0, "step": 9})
     assert early is not None
     assert early.text == "stopped early: no more gain"
+    told = {"status": "stopped", "cause": "stopped on request", "cure": "Nothing was saved yet."}
+    end = log.take({"kind": "end", "seq": 4, "time": 6.0} | told)
+    assert end is not None
+    assert end.text == "stopped: stopped on request. Nothing was saved yet."
 
 
 @pytest.mark.parametrize("phase", ["reference", "compile", "kernels", "answers", "pause"])
