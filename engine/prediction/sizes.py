@@ -47,7 +47,10 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int, in_cache: 
     last = (learned - (-(-learned // chunk) - 1) * chunk) / chunk if several else 0.0
     places = [1 - share for share in (0.97 * last, 1.03 * last, 0.6, 0.3)] if several else [0.0]
     tile = _other_tile(first, ways)
-    for n, m, share, place in product(lengths, (rows + together, rows - together), (0.81, 0.71, 0.63), places):
+    # Half as much again, unless it is so with the rows: three instead of two.
+    ranks = [rank + max(rank * quarters // 4, 1) for quarters in (2, 4, 3)] if rank else [0]
+    shares = (0.81, 0.71, 0.63) if learned else (1.0,)
+    for n, m, share, place in product(lengths, (rows + together, rows - together), shares, places):
         if m < 1 or tile > m * ways.heads:
             continue
         of_row = max(int(share * learned / rows), 1)  # every row learns as many
@@ -57,10 +60,12 @@ def neighbours(first: Sizes, ways: Ways, longest: int, together: int, in_cache: 
         if several and not at_once:
             continue
         own = ways.sizes(m, n, 0)
-        other_rank, written = rank + max(rank // 2, 1) if rank else 0, tokens // m if ways.apart else 0
-        found = Sizes(m, n, other_rank, tokens, at_once, tile, own.kept, own.piece, written)
-        alike = bool(found.kept) == bool(first.kept) and bool(found.piece) == bool(first.piece)
-        if alike and _groups(first, ways) == _groups(found, ways) and _distinct(first, found):
+        written = tokens // m if ways.apart else 0
+        made = (Sizes(m, n, other, tokens, at_once, tile, own.kept, own.piece, written) for other in ranks)
+        found = next((sizes for sizes in made if _distinct(first, sizes)), None)
+        if found is None or bool(found.kept) != bool(first.kept) or bool(found.piece) != bool(first.piece):
+            continue
+        if _groups(first, ways) == _groups(found, ways):
             yield found
 
 

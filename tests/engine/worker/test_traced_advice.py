@@ -168,7 +168,8 @@ def test_an_edit_of_batch_length_or_rank_follows_from_the_fit_of_one_step(
         about = {"method": method, "task": task, "labels": 3, "pieces": 2 if checkpointing else 1}
         return about | {"settings": own, "rows": rows, "length": length}
 
-    found = candidates(known, [one(6, 96, 8) | {"fit": True}])["steps"][method]
+    rows = 2 if backend == "cuda" else 6  # beside two rows are three: half as many more, as the rank must not be then
+    found = candidates(known, [one(rows, 96, 8) | {"fit": True}])["steps"][method]
     fit = found["fit"]
     truth = candidates(known, [one(8, 120, 24)])["steps"][method]
     said = fitted.at(fit, 8, 120, 24 if method != "full" else 0)
