@@ -32,6 +32,15 @@ HELD_OUT = ROOT / "examples" / "support-heldout.csv"
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # for the workers, which choose their own number of threads
 
+# What modules make stays: it is not looked through for garbage while tests are collected, nor at each look after that.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
+
 # A script's `make test &` ignores Ctrl-C, and so would all that the tests start and stop by it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -332,6 +341,7 @@ def loracle_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.
     """
     for module in ("tui.commands", "tui.commands_advice"):
         monkeypatch.setattr(f"{module}.Waiting", lambda plan: nullcontext(SimpleNamespace(memory=lambda: 0)))
+    monkeypatch.setattr("engine.inspection.machine.nf4_works", lambda here: True)  # a child imports torch to find out
 
     def call(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         from tui.cli import main

@@ -326,7 +326,7 @@ def test_below_a_limit_of_the_process_s_own_there_is_room_for_small_things(monke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="RLIMIT_DATA counts what is asked for on Linux only")
 def test_the_fence_makes_the_allocator_say_no_instead_of_the_kernel_kill() -> None:
-    """For real, in a process of its own: 300 MB may still be taken, 1 GB not, and afterwards all again.
+    """For real, in a process of its own: 300 MB may still be taken, 400 not, and afterwards all again.
 
     Then a kernel that oneDNN found no room for, after which it would never write another.
     """
@@ -338,18 +338,18 @@ from engine.worker.budget import is_out_of_memory
 memory.host_room = lambda: 300 * 1024**2
 memory.RENEW_SECONDS = 0.0
 with memory.Fence() as fence:
-    held = torch.ones(200 * 1024**2 // 4)
+    held = torch.empty(200 * 1024**2 // 4)
     try:
-        torch.ones(1024**3 // 4)
+        torch.empty(400 * 1024**2 // 4)
         print("taken")
     except RuntimeError as error:
         print("refused", is_out_of_memory(error))
     memory.host_room = lambda: 4 * 1024**3
     fence.renew()
-    more = torch.ones(1024**3 // 4)
+    more = torch.empty(1024**3 // 4)
     memory.host_room = lambda: 0
     fence.renew()
-again = torch.ones(1024**3 // 4)
+again = torch.empty(1024**3 // 4)
 print("done")
 
 from engine.worker.budget import TokenBudget
