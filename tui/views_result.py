@@ -189,11 +189,14 @@ def samples(report: dict[str, Any]) -> Table | Content:
     return table
 
 
-def where(report: dict[str, Any], folder: str, spare: int) -> Content:
-    """The folder and what is in it; bytes of checkpoints beside it are `spare`."""
+def where(report: dict[str, Any], folder: str, spare: int, *, merged: bool = False) -> Content:
+    """The folder and what is in it; bytes of checkpoints beside it are `spare`, and `merged` says whether a merge is."""
     adapter = report.get("method") in ("lora", "qlora")
     kind = _("an adapter for peft that names its base") if adapter else _("a whole transformers model")
     said = [_("It holds {kind}, the tokenizer and README.md with the lines that load it.").format(kind=kind)]
-    said += [_("{key} merges it into its base.").format(key=keys.name("merge", "M"))] if adapter else []
+    if merged:
+        said.append(_("merged/ beside it holds a model that needs no peft."))
+    elif adapter:
+        said.append(_("{key} merges it into its base.").format(key=keys.name("merge", "M")))
     said += [_("{size} in checkpoints/ beside it are no longer needed.").format(size=size(spare))] if spare else []
     return Content.assemble(f"\n{one_line(folder, 400)}\n", ("\n".join(said), "$text-muted"))

@@ -220,6 +220,8 @@ async def test_a_merge_asks_where_to_before_it_replaces_and_before_the_app_is_le
         await wait(pilot, lambda: "An earlier merge is there" in screen(app))
         await pilot.press("right", "enter")
         await wait(pilot, lambda: len(merges) == 2 and app.merges.run is None)
+        await pilot.press("4", "m", "end")
+        await wait(pilot, lambda: "merged/ beside it holds a model" in screen(app))
     assert merges == [(run.path / "merged", False), (run.path / "merged", True)]
 
 

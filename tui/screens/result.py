@@ -60,6 +60,12 @@ def _of_group(run: "RunDirectory") -> dict[str, Any] | None:
     return Group(run.group).report() if run.group is not None else None
 
 
+def _is_merged(run: "RunDirectory") -> bool:
+    from engine.merging import is_merged
+
+    return is_merged(run.path / "merged")
+
+
 class ResultScreen(PanesScreen):
     """Shows report.json."""
 
@@ -88,6 +94,7 @@ class ResultScreen(PanesScreen):
         self._report: dict[str, Any] | None = None
         self._spare = 0
         """Bytes of checkpoints that nothing needs any more."""
+        self._merged = False
         self._note = ""
         self._of_group: dict[str, Any] | None = None
         """The report of the pilot or comparison that the run belongs to."""
@@ -113,6 +120,7 @@ class ResultScreen(PanesScreen):
             report = await in_thread(self.run_directory.report)
             self._of_group = await in_thread(_of_group, self.run_directory)
             self._spare = await in_thread(self.run_directory.spare)
+            self._merged = await in_thread(_is_merged, self.run_directory)
             self._note = await in_thread(self.run_directory.note)
         except LoracleError as error:
             self._problem(in_words(error.message))
@@ -164,7 +172,7 @@ class ResultScreen(PanesScreen):
                 *([Content.styled(f"“{self._note}”", "$text-muted")] if self._note else []),
                 *([views.of_group(self._of_group)] if self._of_group else []),
                 views.statements(report),
-                views.where(report, self._folder, self._spare),
+                views.where(report, self._folder, self._spare, merged=self._merged),
             ],
         }
 
@@ -211,6 +219,8 @@ class ResultScreen(PanesScreen):
         """The merge has come to something else, which the title line says."""
         if self.is_attached:
             self._head()
+        if self.is_attached and self.loracle.merges.run is None:
+            self._load()
 
     def _head(self) -> None:
         named = Content.styled(one_line(self.run_directory.name, 60), "bold")
