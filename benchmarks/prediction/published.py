@@ -23,8 +23,8 @@ from recommender.errors import LoracleError
 from recommender.facts import Facts
 
 HERE = Path(__file__).parent
-FILES = ("published.json", "published_times.json", "published_blind.json", *(f"published_blind{n}.json" for n in range(2, 9)))
-"""Memory, and seconds of a step; both of steps gathered later, eight times, each predicted before the predictor was touched."""
+FILES = ("published.json", "published_times.json", "published_blind.json", *(f"published_blind{n}.json" for n in range(2, 10)))
+"""Memory, and seconds of a step; both of steps gathered later, nine times, each predicted before the predictor was touched."""
 RESULTS = HERE.parent / "results" / "published.json"
 TIME = "seconds_per_step"
 FITS = "fits"
