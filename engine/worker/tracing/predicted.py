@@ -3,7 +3,7 @@
 from typing import Any
 
 from engine.prediction.allocator import Allocator, Heap, Unpooled
-from engine.prediction.cards import CACHED, beside_usual, known_of, reached_of, wide_reached_of
+from engine.prediction.cards import CACHED, USUALLY_REACHED, beside_usual, known_of, reached_of, wide_reached_of
 from engine.prediction.configured import mixes
 from engine.prediction.divided import computed, divided
 from engine.prediction.experts import are_maps, experts_of, one_by_one
@@ -19,6 +19,9 @@ from recommender.step import TrainingStep, version_of
 
 EFFICIENCY = (0.55, 0.75, 0.75)
 """Of published peaks that a step reaches: products in 16 bit, in fp32 (which need no tensor cores), bandwidth."""
+COPIED = 0.9
+"""Of the published bandwidth, what copying something large reaches, which is what is measured: products are, too, and large ones
+reach `USUALLY_REACHED` (0.92 of an H100's: pytorch/ao, issue 4054; 0.87 to 0.93 of a V100's: te42kyfo/gpu-benches)."""
 TF32 = 2
 """Times as fast as products in TF32 are those in 16 bit, on every card that knows both (data sheets of Ampere to Blackwell)."""
 NO_TF32 = (1, 12)
@@ -147,9 +150,9 @@ def speed_of(facts: Facts, step: TrainingStep) -> tuple[work.Speed, bool]:
     if computed_in == "bfloat16" and known.capability < (8, 0) and not half_measured:
         narrow = wide  # their tensor cores know fp16 only
     tensor, plain, traffic = EFFICIENCY
-    narrow = narrow if half_measured else reached_of(facts.machine) * narrow
-    bandwidth = facts.measured.bandwidth or traffic * known.bandwidth
-    wide *= plain * (1.0 if wide_measured else wide_reached_of(facts.machine))
+    narrow *= 1 / USUALLY_REACHED if half_measured else reached_of(facts.machine)
+    bandwidth = traffic * (facts.measured.bandwidth / COPIED if facts.measured.bandwidth else known.bandwidth)
+    wide *= plain * (1 / USUALLY_REACHED if wide_measured else wide_reached_of(facts.machine))
     older = step.torch is not None and version_of(step.torch) < NO_TF32
     if (older if step.tf32 is None else step.tf32) and known.capability >= (8, 0):
         wide = max(wide, tensor * narrow / TF32)

@@ -246,6 +246,15 @@ def test_how_fast_a_host_is_that_nobody_measured_is_told_by_whose_computer_the_c
     assert done.seconds(1.0, 0.04) == 2.0 + 0.25 + 0.4
 
 
+def test_what_is_measured_of_a_card_as_its_kind_is_known_to_be_changes_no_time() -> None:
+    """Measured are large products and a copy, of which a step's kernels reach a part, as of a data sheet's."""
+    measured = {"matmul_flops": {"bf16": 0.8 * 989e12, "fp32": 0.8 * 67e12}, "bandwidth": 0.9 * 3.35e12}
+    for base in ("bfloat16", "float32"):
+        step: dict[str, Any] = {"length": 4096, "base_dtype": base, "attention": "flash"}
+        told, known = (seconds("NVIDIA H100 80GB HBM3", facts, **step) for facts in (measured, {}))
+        assert told == pytest.approx(known, rel=0.01), base
+
+
 def test_an_update_of_bitsandbytes_is_waited_for_tensor_by_tensor() -> None:
     """So that no product of the backward pass hides what it costs the host."""
     card, long = "NVIDIA A100-SXM4-80GB", dict[str, Any](length=4096, base_dtype="bfloat16")
