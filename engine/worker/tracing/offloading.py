@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.multiprocessing.reductions import StorageWeakRef
 
 LEAST = 1024
 """Bytes of a tensor that is worth the way (`min_offload_size`)."""
@@ -45,7 +46,7 @@ class Offloaded(saved_tensors_hooks):  # type: ignore[misc]  # mypy does not rea
     def _pack(self, tensor: torch.Tensor) -> int:
         self._count += 1
         number, storage = self._count, tensor.untyped_storage()
-        key = (storage._cdata, tensor.storage_offset(), tensor.dtype)
+        key = (StorageWeakRef(storage), tensor.storage_offset(), tensor.dtype)  # while it is held no other gets that address
         if not self._kept:
             self._newest, self._keys = {}, {}
         if key in self._newest:

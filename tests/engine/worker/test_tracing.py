@@ -25,6 +25,7 @@ from engine.worker.tracing.estimate import ALLOCATED, FITTING, _room, estimate
 from engine.worker.tracing.kernels import Card
 from engine.worker.tracing.live import Live
 from engine.worker.tracing.models import config_of, extendable
+from engine.worker.tracing.offloading import Offloaded
 from engine.worker.tracing.operations import once
 from engine.worker.tracing.own import OwnLoop
 from engine.worker.tracing.steps import own_step, traced
@@ -525,6 +526,14 @@ def test_what_layers_keep_waits_in_the_host_s_memory(given: dict[str, Any], back
     )
     assert moved["backward"] == backward < held["backward"]
     assert (moved["optimizer"], moved["evaluation"]) == (held["optimizer"], held["evaluation"])
+
+
+def test_what_is_new_is_not_taken_for_what_was_where_it_lies() -> None:
+    """A transposed tensor leaves as a copy, and its own place may be given to the next at once."""
+    with Offloaded(torch.nn.Linear(2, 2)) as moved:
+        for _ in range(50):
+            moved._pack(torch.empty(64, 64, device="meta").t())
+        assert not [kept for kept in moved._kept.values() if isinstance(kept, torch.Tensor)]
 
 
 def test_gradients_that_are_zeroed_live_on_and_momentum_is_a_number_a_parameter() -> None:
