@@ -307,7 +307,10 @@ def test_a_model_full_of_nan_ends_before_training(tiny: Path, run_here: Here, tm
     assert (told.value.cure, told.value.setting) == ("Download the model again.", None)
 
 
-@pytest.mark.parametrize(("model", "method"), [("tiny_llama", "full"), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")])
+@pytest.mark.parametrize(
+    ("model", "method"),
+    [pytest.param("tiny_llama", "full", marks=pytest.mark.faults), ("tiny_llama", "qlora"), ("tiny_roberta", "lora")],
+)
 def test_other_architectures_go_all_the_way(request: pytest.FixtureRequest, run_here: Here, model: str, method: str) -> None:
     run = run_here(make_plan(request.getfixturevalue(model), method, epochs=0.4))
     report = run.report() or {}
