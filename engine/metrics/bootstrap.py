@@ -103,7 +103,7 @@ def side_by_side(kind: Kind, truth: Sequence[Any], answers: Mapping[str, Sequenc
         apart = _interval(samples[name][m] - samples[best][m], units)
         if kind.measures[m].points:
             alone = _with_room(alone, found[name][m], units)
-            apart = _with_room(apart, found[name][m], units, less=found[best][m])
+            apart = apart if name == best else _with_room(apart, found[name][m], units, less=found[best][m])
         return {
             "mean": found[name][m],
             **alone,
@@ -150,11 +150,13 @@ def _interval(values: Floats, units: int) -> dict[str, float]:
 
 def _with_room(span: dict[str, float], share: float, units: int, less: float | None = None) -> dict[str, float]:
     """The interval of a share, or of what it is more than `less`; where all rows are alike, so that no draw of them can differ,
-    with room for others that are not. Two shares that are the same stay so."""
-    if span["low"] != span["high"] or share == less:
+    with room for others that are not: of two models that do the same on all of them, too."""
+    if span["low"] != span["high"]:
         return span
-    least, most = max(share - UNSEEN / units, 0.0), min(share + UNSEEN / units, 1.0)
-    return {"low": least - (less or 0.0), "high": most - (less or 0.0)}
+    room = min(UNSEEN / units, 1.0)
+    if share == less:
+        return {"low": -room, "high": room}
+    return {"low": max(share - room, 0.0) - (less or 0.0), "high": min(share + room, 1.0) - (less or 0.0)}
 
 
 def _mean(values: Sequence[float]) -> float:

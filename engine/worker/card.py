@@ -1,16 +1,12 @@
-"""The model card beside the weights: what it is, how to load it, on what it was trained."""
+"""The model card beside the weights: what it is, how good it is, how to load it, on what it was trained."""
 
-import json
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from engine.files import write_atomically
-from engine.metrics.kinds import Kind
 from engine.rows import Split
 from engine.tables.table import joined_names
 from engine.text import clean, one_line
+from engine.worker import card_scores
 from engine.worker.adapters import extras, needs_config
 from engine.worker.modeling import Built, dtype_name
 from engine.worker.tasks.base import Task
@@ -47,8 +43,6 @@ in_4_bit = BitsAndBytesConfig(  # as it was trained and scored
 """
 _LOADED = re.compile(r"^Nothing but transformers.*?^model = PeftModel[^\n]*\n", re.DOTALL | re.MULTILINE)
 """What a card says of loading an adapter, and the code."""
-
-UNSCORED = "The scores before and after stand in `report.json` of the run."
 
 ALONE = {
     "text-generation": "`AutoModelForCausalLM.from_pretrained(folder)` and `pipeline(\"text-generation\", model=folder, "
@@ -106,11 +100,14 @@ def _those(wanted: dict[str, bool]) -> str:
     return ", ".join(name for name, is_wanted in wanted.items() if is_wanted)
 
 
-def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
-    """The card as Markdown. Names from the data and the model are foreign text and are cleaned."""
+def model_card(task: Task, parts: Split, built: Built, base: str, scored: card_scores.Scored | None = None) -> str:
+    """The card as Markdown, with the scores once there are some. Names from the data and the model are foreign text and are
+    cleaned."""
+    from huggingface_hub import ModelCardData
+
     plan = task.plan
-    name = plan.model.id if not Path(plan.model.id).exists() else local_name(base)
-    base_line = f"base_model: {json.dumps(clean(plan.model.id))}\n" if not Path(plan.model.id).exists() else ""
+    local = Path(plan.model.id).exists()
+    name = local_name(base) if local else plan.model.id
     shape = [f"rank {plan.rank}", f"alpha {plan.alpha}", *extras(plan), f"on {plan.target_modules}"]
     adapter = "" if plan.method == "full" else f"{', '.join(shape)}; "
     part = {
@@ -118,23 +115,29 @@ def model_card(task: Task, parts: Split, built: Built, base: str) -> str:
         "no_embeddings": "the embeddings kept as they were; ",
         "last_layers": f"only the head and the last {plan.last_layers} layers; ",
     }[plan.trained]
-    library = "transformers" if plan.method == "full" else "peft"
-    also = "" if plan.method == "full" else _also(task, local=not base_line)
+    also = "" if plan.method == "full" else _also(task, local=local)
     needed = {"full": "", "lora": " and peft", "qlora": ", peft and bitsandbytes"}[plan.method]
     rounded = ROUNDED if plan.method == "qlora" else ""
+    results = card_scores.results(task.kind, plan.data, task.pipeline, scored)
+    told = ModelCardData(
+        library_name="transformers" if plan.method == "full" else "peft",
+        pipeline_tag=task.pipeline,
+        base_model=None if local else clean(plan.model.id),
+        tags=["loracle", plan.method],
+        model_name=f"{one_line(name, 120).replace('/', '-')}-{plan.method}" if results else None,
+        eval_results=results or None,
+    )
     return f"""---
-library_name: {library}
-pipeline_tag: {task.pipeline}
-{base_line}tags: [loracle, {plan.method}]
+{told.to_yaml()}
 ---
 
 # {one_line(name, 120)}, fine-tuned to {task.purpose}
 
 {METHOD_NAMES[plan.method]} of `{one_line(name, 120)}` with Loracle on {len(parts.train):,} rows
 ({len(parts.validation):,} more chose the best checkpoint, {len(parts.held_out):,} were held out for the score).
-{UNSCORED}
 
 {task.about()}{_joined(task)}
+{card_scores.section(task.kind, plan.data, len(parts.held_out), scored)}
 ## Load it
 
 Nothing but transformers{needed} is needed.
@@ -152,14 +155,6 @@ weight decay {plan.weight_decay:g}, precision {plan.precision}, seed {plan.seed}
 """
 
 
-def tell_scores(file: Path, kind: Kind, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-    """Say in the card how good the result is: the run's report does not go with the folder."""
-    both = [(m.words, before[n], after[n]) for n, m in kind.measures.items() if before.get(n) is not None and n in after]
-    if both and file.exists():
-        told = "; ".join(f"{words} {score:.3f} (before the training {untouched:.3f})" for words, untouched, score in both)
-        write_atomically(file, file.read_text("utf-8").replace(UNSCORED, f"On those: {told}.", 1), 0o600)
-
-
 def _joined(task: Task) -> str:
     """Of what a text is made, where it is several columns."""
     data = task.plan.data
@@ -173,7 +168,7 @@ def of_merged(text: str, auto: str) -> str:
     """The card of a run's adapter as that of the model it was merged into."""
     text = _LOADED.sub(lambda found: _merged_loading(found[0], auto), text, count=1)
     text = text.replace("library_name: peft", "library_name: transformers", 1)
-    return text.replace("tags: [loracle,", "tags: [loracle, merged,", 1)
+    return card_scores.of_adapter(text.replace("\n- loracle\n", "\n- loracle\n- merged\n", 1))
 
 
 def _merged_loading(of_adapter: str, auto: str) -> str:

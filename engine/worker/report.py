@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from engine.events import Event, read_events
-from engine.files import folder_size, read_json, write_json
+from engine.files import folder_size, read_json, write_atomically, write_json
 from engine.installed import own_code
 from engine.metrics import bootstrap
 from engine.metrics.kinds import Kind
@@ -17,8 +17,8 @@ from engine.metrics.measures import Measure
 from engine.rows import LEAST_DRAWN, Split
 from engine.rundir import RunDirectory
 from engine.text import one_line
-from engine.worker import forgetting, products
-from engine.worker.card import tell_scores
+from engine.worker import card_scores, forgetting, products
+from engine.worker.card import model_card
 from engine.worker.held_out import answers_in
 from engine.worker.memory import counted_by, memory_peak
 from engine.worker.mistakes import worst
@@ -43,11 +43,12 @@ def write(
     parts: Split,
     built: Built,
     *,
+    base: str,
     training: Mapping[str, Any],
     fit: Mapping[str, float],
     expected: Mapping[str, Any],
 ) -> None:
-    """Put together the report from the scores kept in the run and the facts of its training."""
+    """Put together the report from the scores kept in the run and the facts of its training; the model's card says them, too."""
     plan, kind = task.plan, task.kind
     files = {name: run.scores / f"{name}.json" for name in (*COMPARED, "after")}
     kept = {name: read_json(file, None) for name, file in files.items() if file.exists()}
@@ -58,11 +59,16 @@ def write(
         if name in kept and "after" in kept and len(parts.held_out) >= LEAST_DRAWN
     }
     forgotten = forgetting.compared(run, plan.seed)
-    tell_scores(run.model / "README.md", kind, scores.get("before", {}), scores.get("after", {}))
     log = Log(read_events(run.events))
     events = log.told
     validation = [e for e in events if e["kind"] == "evaluation" and e.get("split") == "validation"]
     chosen_by = next((e["metrics"]["loss"] for e in reversed(validation) if e["step"] == training["best_step"]), None)
+    said = one_answer(plan.task, parts.labels, kept.get("after"), too_fast=went_too_fast(events))
+    said += too_few(len(parts.held_out)) + counted(plan.task, scores, len(parts.held_out)) + statements(kind, gains, scores)
+    said += [forgetting.statement(forgotten)] if forgotten else []
+    said += kept_together(parts.counts, len(set(parts.held_out.named or ())))
+    scored = card_scores.Scored(scores, gains, said)
+    write_atomically(run.model / "README.md", model_card(task, parts, built, base, scored), 0o600)
     write_json(
         run.report_file,
         {
@@ -77,12 +83,7 @@ def write(
             "scores": scores,
             "gains": gains,
             "forgetting": forgotten,
-            "statements": one_answer(plan.task, parts.labels, kept.get("after"), too_fast=went_too_fast(events))
-            + too_few(len(parts.held_out))
-            + counted(plan.task, scores, len(parts.held_out))
-            + statements(kind, gains, scores)
-            + ([forgetting.statement(forgotten)] if forgotten else [])
-            + kept_together(parts.counts, len(set(parts.held_out.named or ()))),
+            "statements": said,
             "memory": {
                 "predicted": expected.get("memory"),
                 "probed": probed(events),
@@ -194,9 +195,10 @@ def one_answer(task: Work, labels: Sequence[str], after: Mapping[str, Any] | Non
 
 def _statement(measure: Measure, gain: Mapping[str, float], compared: str) -> str:
     """Whether that is better, worse, or may be chance."""
-    if gain["low"] == gain["high"] == 0:
-        return f"No difference in {measure.words} against {compared}."
     size, low, high = (measure.difference(gain[k]) for k in ("gain", "low", "high"))
+    if gain["gain"] == 0:
+        unit = " points" if measure.points else ""
+        return f"No difference in {measure.words} against {compared} on these rows (95% interval {low} to {high}{unit})."
     span = f"{size} {'points of ' if measure.points else ''}{measure.words} against {compared} (95% interval {low} to {high})"
     if gain["low"] > 0 or gain["high"] < 0:
         word = "Better" if (gain["low"] > 0) is measure.higher_is_better else "Worse"

@@ -112,7 +112,7 @@ class Session:
         held_out.score_probe(lambda: self._untouched(task, model_folder), rows["train"], plan.seed)
         facts = trained | {"total_steps": total_steps} | losses(parts.counts, rows, plan.max_length)
         tell.now = "report"  # quicker than anybody could look; named where its disk is full
-        report.write(self.run, task, parts, built, training=facts, fit=fit, expected=expected)
+        report.write(self.run, task, parts, built, base=model_folder, training=facts, fit=fit, expected=expected)
         return False
 
     def _score_result(self, result: Any, held_out: HeldOut, samples: Samples, forgetting: Forgetting, step: int) -> None:

@@ -9,15 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import ModelCard, ModelCardData
 
 from engine.events import read_events
 from engine.files import read_json, write_json
 from engine.loading import split
+from engine.metrics.registry import kind_of
 from engine.rundir import RunDirectory
 from engine.worker import export
+from engine.worker.card_scores import Scored, results, section
+from engine.worker.control import StopNow
+from engine.worker.held_out import HeldOut
 from engine.worker.merge import merge
+from recommender.plan import DataChoice
 from tests.conftest import make_plan
-from tests.engine.worker.conftest import Finished, Here, card_code
+from tests.engine.worker.conftest import Finished, Here, card_code, unfinished
 
 METHODS = ("full", "lora", "qlora")
 SHOWN = 6
@@ -54,6 +60,16 @@ for folder, program in json.load(sys.stdin).items():
     return [CardSaid(lines, set(modules)) for lines, modules in map(json.loads, done.stdout.splitlines())]
 
 
+def card_of(run: RunDirectory) -> Any:
+    """The model's card, as the hub reads it."""
+    return ModelCard((run.model / "README.md").read_text())
+
+
+def stopped(*_: object) -> None:
+    """As by a second Ctrl-C."""
+    raise StopNow
+
+
 @pytest.fixture(scope="module")
 def said(finished: Finished) -> dict[str, CardSaid]:
     """What each method's card printed for the first held-out texts and one that is too long."""
@@ -75,8 +91,6 @@ def test_the_cards_own_code_gives_the_reports_predictions(finished: Finished, sa
     run, card = finished(method), said[method]
     labels = split(run.plan().data).labels
     assert len(labels) == 6
-    accuracy = (run.report() or {})["scores"]["after"]["accuracy"]
-    assert f"accuracy {accuracy:.3f} (before the training " in (run.model / "README.md").read_text(), "the report stays behind"
     predicted = read_json(run.scores / "after.json")["predicted"][:SHOWN]
     assert card.lines == [*(labels[i] for i in predicted), "48 48", labels[predicted[0]]]
     assert not card.modules & {"engine", "tui", "recommender", "loracle"}
@@ -112,6 +126,60 @@ def test_labels_and_settings_are_saved_with_the_weights(finished: Finished, meth
     assert ("may call its head newly initialized" in card) == (method != "full")
     assert ("rounds to it" in card) == (method == "qlora"), "the scores are not what such a CPU computes"
     assert read_json(run.model / "loracle.json")["method"] == method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_card_tells_people_and_programs_what_the_report_tells_of_its_scores(finished: Finished, method: str) -> None:
+    run = finished(method)
+    report, card = run.report() or {}, card_of(run)
+    before, after = report["scores"]["before"], report["scores"]["after"]
+    rows, file, gain = report["rows"]["held_out"], Path(run.plan().data.eval or "").name, report["gains"]["before"]["accuracy"]
+    assert f"On {rows} held-out rows of `{file}`" in card.text
+    assert f"| accuracy | {before['accuracy']:.3f} | {after['accuracy']:.3f} | {100 * gain['gain']:+.1f} points (" in card.text
+    assert f"| loss | {before['loss']:.3f} | {after['loss']:.3f} | {after['loss'] - before['loss']:+.3f} (" in card.text
+    assert all(f"- {said}\n" in card.text.replace("\\", "") for said in report["statements"])
+    told = {r.metric_name: (r.metric_type, r.metric_value, r.dataset_type, r.dataset_name) for r in card.data.eval_results or ()}
+    types = {"accuracy": "accuracy", "macro_f1": "f1", "loss": "loss"}
+    assert list(told.values()) == [(kind, after[name], "unknown", file) for name, kind in types.items()]
+    assert (card.data.tags, card.data.pipeline_tag) == (["loracle", method], "text-classification")
+
+
+def test_a_run_that_ends_between_saving_and_scoring_leaves_a_card_without_scores(
+    finished: Finished, run_here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = unfinished(finished("full"), tmp_path)
+    with monkeypatch.context() as now:
+        now.setattr(HeldOut, "score_after", stopped)
+        with pytest.raises(StopNow):
+            run_here(run.plan(), again=run)
+    card = card_of(run)
+    assert "had not been scored yet" in card.text
+    assert not card.data.eval_results
+    run_here(run.plan(), again=run)
+    assert str(card_of(run)) == str(card_of(finished("full")))
+
+
+@pytest.mark.parametrize(
+    ("place", "told"),
+    [
+        ("/secret/a`b: [x](y)\n\x1b[2J# \U0001f600.csv", ("unknown", "a`b: [x](y) \\x1b[2J# \U0001f600.csv", None, None)),
+        (f"/datasets--org--set/snapshots/{'a1' * 20}/test-1.csv", ("org/set", "org/set, test-1.csv", "test", "a1" * 20)),
+    ],
+)
+def test_a_card_names_the_rows_of_its_scores_so_that_the_hub_takes_it(place: str, told: tuple[str | None, ...]) -> None:
+    """The hub refuses a card whose data set is called by what cannot be an id."""
+    kind, choice = kind_of("classification", ["<b>"]), DataChoice.model_construct(train="/t/train.csv", eval=place)
+    scored = Scored({"after": {"accuracy": 0.5, "loss": 1.0}}, {}, ["The model predicts <b>_x_ for every held-out row"])
+    said = ModelCardData(model_name=told[1], eval_results=results(kind, choice, "text-classification", scored)).to_yaml()
+    card: Any = ModelCard(f"---\n{said}\n---\n")
+    found = card.data.eval_results
+    assert [(r.dataset_type, r.dataset_name, r.dataset_split, r.dataset_revision) for r in found] == [told] * 2
+    text = section(kind, choice, 7, scored)
+    assert "secret" not in text
+    assert "\x1b" not in text
+    assert "\\<b\\>\\_x\\_" in text
+    assert text.count("`") == 2
+    assert "| accuracy |  | 0.500 |  |" in text
 
 
 def test_a_result_gets_its_name_once_all_of_it_is_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +228,8 @@ def test_a_hub_model_is_named_by_its_id(finished: Finished) -> None:
     parts = split(plan.data)
     built = Built(None, ["classifier"], parameters=0, trained=0)
     card = model_card(task_of(hub, parts.labels), parts, built, "/secret/cache/snapshots/abc")
-    assert 'base_model: "org/model`](evil)"' in card
+    told: Any = ModelCard(card).data
+    assert told.base_model == "org/model`](evil)"
     assert "/secret" not in card
     assert "a line each" not in card
     both = plan.model_copy(update={"data": plan.data.model_copy(update={"text_column": "subject+body"})})

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -65,6 +66,10 @@ def test_the_merged_model_says_what_the_adapter_says_and_needs_no_peft(
     assert "PeftModel" not in card
     assert "library_name: transformers" in card
     assert ("4 bit" in card) == (method == "qlora")
+    assert "The scores are the adapter's" in card
+    told: Any = ModelCard(card).data
+    assert not told.eval_results, "a program would take them for its own"
+    assert told.tags[:2] == ["loracle", "merged"]
     assert not [p.name for p in tmp_path.iterdir() if p.name != "whole"]
 
 
