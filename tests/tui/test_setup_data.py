@@ -184,6 +184,23 @@ async def test_what_was_wrong_with_held_out_rows_goes_with_the_question(
 
 
 @pytest.mark.usefixtures("known")
+async def test_enter_in_a_field_that_is_refused_stays_there(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who types the name again types it where it was wrong, and not into the field below."""
+
+    def refuse(data: str, **options: Any) -> DataInspection:
+        raise InputError(f"{data}: there is no such file.")
+
+    monkeypatch.setattr("engine.inspect.inspect_data", refuse)
+    app = LoracleApp(draft=Draft(model="demo"), runs=runs)
+    async with showing(app, lambda: isinstance(app.screen, SetupScreen)) as pilot:
+        app.screen.query_one("#data").focus()
+        await pilot.press(*"gone", "enter")
+        await wait(pilot, lambda: "✗ gone: there is no such file." in screen(app))
+        await pilot.press("2")
+        await wait(pilot, lambda: app.screen.field("data").value == "gone2")  # type: ignore[attr-defined]
+
+
+@pytest.mark.usefixtures("known")
 async def test_files_are_completed_and_picked_by_keyboard(tmp_path: Path, runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tui.screens.step_data.PAUSE", 0.05)
     folder = tmp_path / "a folder with a name so long that its path takes more than one line of the dialog" / "many"

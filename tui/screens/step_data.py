@@ -194,6 +194,8 @@ class DataStep(Step):
                 field.hint(_("waits for the held-out file"))
             else:
                 field.wrong(in_words(message))
+                if held_out.has_focus_within and not held_out.value:  # where enter led meanwhile
+                    self.query_one("#data").focus()
             self.looking, self.refused, self._going_on = False, True, False
             self.post_message(self.Said())
             return
