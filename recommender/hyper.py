@@ -77,7 +77,7 @@ def settings_for(facts: Facts, shape: Shape, method: Method, trained: Trained = 
         schedule="linear" if encoder else "cosine",
         max_length=length,
         weight_decay=0.01,
-        max_grad_norm=0.3 if method == "qlora" else 1.0,
+        max_grad_norm=0.3 if adapters else 1.0,
         precision=precision_of(facts, shape, method),
         gradient_checkpointing=False,
         optimizer="adamw",

@@ -145,9 +145,8 @@ def _adapters(facts: Facts, shape: Shape, chosen: Candidate) -> Iterator[Reason]
 def _regularisation(facts: Facts, settings: Settings) -> Iterator[Reason]:
     data = facts.data
     yield _because("weight_decay", "S_weight_decay", {"weight_decay": settings.weight_decay}, "E5", "E35")
-    yield _because(
-        "max_grad_norm", "S_clipping", {"max_grad_norm": settings.max_grad_norm}, "E20" if settings.max_grad_norm < 1 else "K"
-    )
+    clipped = settings.max_grad_norm
+    yield _because("max_grad_norm", "S_clipping", {"max_grad_norm": clipped}, *(("E20", "K") if clipped < 1 else ("K",)))
     stop = {n: getattr(settings, n) for n in ("evaluations", "validation_rows", "patience")}
     none = "S_no_early_stopping" if settings.validation_rows else "S_no_validation"
     code = "S_early_stopping" if settings.early_stopping else none
