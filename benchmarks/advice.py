@@ -61,7 +61,7 @@ JOBS = [
 
 
 def advised(job: Job) -> dict[str, Any]:
-    """Verdict and method of a plan with all rows of the first seed."""
+    """What a plan of the first seed recommends."""
     asked = [*LORACLE, "plan", *job.flags(job.seeds[0]), "--json", "-o", "-"]
     lines = subprocess.run(asked, check=True, stdout=subprocess.PIPE, text=True).stdout.splitlines()
     found: dict[str, Any] = json.loads(lines[-1])
@@ -70,7 +70,7 @@ def advised(job: Job) -> dict[str, Any]:
 
 def trained(job: Job, method: str, seed: int, work: Path, assigned: list[str]) -> Path:
     """The folder of that run: a finished one, else one that goes on or begins now."""
-    place = work / job.name.replace(" ", "-") / f"{method}-{seed}"
+    place = work / f"{method}-{seed}"
     there = next((f.parent for f in place.glob("*/report.json")), None)
     if there is None:
         begun = next((f.parent for f in place.glob("*/plan.yaml")), None)
@@ -116,17 +116,17 @@ def main() -> None:
     made.add_argument("words", nargs="*", metavar="WORDS", help="only jobs with them in their name")
     made.add_argument("--work", type=Path, default=Path("runs-bench/advice"))
     made.add_argument("--output", type=Path, default=RESULTS, metavar="DIR")
-    made.add_argument(
-        "--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all runs; take another --work"
-    )
+    made.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of all runs")
     options = made.parse_args()
     os.environ.setdefault("LORACLE_SAMPLES", "0")
     kept = options.output / "advice.json"
-    jobs = dict(read_json(kept)["jobs"]) if kept.exists() else {}
+    before = read_json(kept) if kept.exists() else {}
+    jobs = dict(before.get("jobs", {}))
     for job in JOBS:
         if job.train.exists() and " ".join(options.words) in job.name:
-            jobs[job.name] = outcome(job, options.work.resolve(), options.set)
-            keep({"benchmark": "advice", "jobs": jobs, "machine": machine()}, options.output, "advice")
+            name = "; ".join([job.name, *options.set])
+            jobs[name] = outcome(job, options.work.resolve() / name.replace(" ", "-"), options.set)
+            keep(before | {"benchmark": "advice", "jobs": jobs, "machine": machine()}, options.output, "advice")
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from difflib import SequenceMatcher
 from functools import lru_cache
 
-RARE = 16
-"""A class with fewer rows cannot be learned with any certainty (E15)."""
 ALIKE = 0.9
 """How much of two words is the same, from which on one may be a slip of the other (difflib's ratio): `issue` and `issues`."""
 SHORT = 3
@@ -13,15 +11,18 @@ SHORT = 3
 
 
 @lru_cache(maxsize=8)  # a decision asks hundreds of times
-def alike(labels: tuple[str, ...], counts: tuple[int, ...]) -> str:
-    """The rarer and the more usual of such classes, each with its rows: three pairs at most. In time linear in their number."""
+def alike(labels: tuple[str, ...], counts: tuple[int, ...], rare: int) -> str:
+    """The rarer and the more usual of such classes, each with its rows: three pairs at most. In time linear in their number.
+
+    A slip is looked for in classes of fewer than `rare` rows.
+    """
     named = sorted(zip(labels, counts, strict=False), key=lambda named: -named[1])
     usual: dict[object, tuple[str, int]] = {}
     pairs = []
     for label, count in named:
         keys = [_letters(label), *(_slips(label) if count else ())]
         same = usual.get(keys[0])
-        near = (usual[key] for key in keys[1:] if key in usual) if count < RARE else iter(())
+        near = (usual[key] for key in keys[1:] if key in usual) if count < rare else iter(())
         other = same or next((found for found in near if found[1] > count and _is_slip(label, found[0])), None)
         if count and other:
             pairs.append(f"{label[:40]} ({count}), {other[0][:40]} ({other[1]})")

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from recommender.alike import RARE, alike
+from recommender.alike import alike
 from recommender.counting import answers_behind, classes_of, distinct_rows, once, rows_of, smallest_class, trained_tokens
 from recommender.facts import CLASSIFYING, DataFacts, Facts, Task, Truncation
 from recommender.reasons import reason, sentence
@@ -20,6 +20,8 @@ OF_DECODERS: tuple[Task, ...] = ("preference", "continued_pretraining")
 """Tasks that only decoders are trained for here."""
 LEAST_RAW_TOKENS = 100_000
 """Below so many tokens of raw text continued pre-training only memorises (K)."""
+RARE = 16
+"""A class with fewer rows cannot be learned with any certainty (E15)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,14 +107,14 @@ def too_few_labels(data: DataFacts, fitting: Collection[Method] = METHODS) -> li
     counted = {"smallest": smallest, "unique_rows": unique}
     label, probe = sentence(_which_labels(data), {"smallest": 64}), sentence("instead_probe")
     pairs = alike_classes(data)
-    alike = [sentence("instead_write_alike", {"pairs": pairs})] if pairs else []
+    merge = [sentence("instead_write_alike", {"pairs": pairs})] if pairs else []
     if unique < 100 or (smallest is not None and smallest < RARE):
         code = "G4_too_few_rows" if smallest is None else "G4_too_few_examples"
-        return [_gate(code, counted, *alike, label, probe, sources=("E15", "E17", "E18"))]
+        return [_gate(code, counted, *merge, label, probe, sources=("E15", "E17", "E18"))]
     if smallest is not None and smallest < 64 and unique < 1_000:
         known = ",".join([m for m in ("full", "lora") if m in fitting] or [m for m in METHODS if m in fitting])
         challenge = [sentence("instead_challenge", {"methods": known})] if known else []
-        return [_gate("G5_baseline_first", counted, *alike, probe, *challenge, label, sources=("E13", "E15"))]
+        return [_gate("G5_baseline_first", counted, *merge, probe, *challenge, label, sources=("E13", "E15"))]
     return []
 
 
@@ -142,7 +144,7 @@ def alike_classes(data: DataFacts) -> str:
     """Classes that may be another one written otherwise, each with its rows."""
     if (data.task or "classification") not in ("classification", "multi_label"):
         return ""
-    return alike(data.labels or (), data.label_counts or ())
+    return alike(data.labels or (), data.label_counts or (), RARE)
 
 
 def _too_little_text(data: DataFacts) -> list[Gate]:

@@ -269,8 +269,9 @@ def every_tried(facts: Facts) -> Iterator[tuple[Step, Tried]]:
             train, update, scored = (float(told.get(f"{of}_starts", 0.0)) for of in ("train", "update", "evaluate"))
             starts, usual = (train, update, scored), Tried(0.0, 0.0, 0.0)
             of_host = float(told.get("starting", usual.starting)), float(told.get("tokens", usual.tokens))
-            found = Tried(float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"]), starts, *of_host)
-            found = found._replace(waited=float(told.get("waited", 0.0)))
+            waited = float(told.get("waited", usual.waited))
+            of_card = float(told["train"]), float(told.get("update", 0.0)), float(told["evaluate"])
+            found = Tried(*of_card, starts, *of_host, waited)
         except (KeyError, TypeError, ValueError, AttributeError):
             continue
         sound = 0 < found.token < SLOWEST and all(0 <= n < SLOWEST for n in (found.update, found.scored, found.waited))

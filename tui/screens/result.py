@@ -219,8 +219,8 @@ class ResultScreen(PanesScreen):
         """The merge has come to something else, which the title line says."""
         if self.is_attached:
             self._head()
-        if self.is_attached and self.loracle.merges.run is None:
-            self._load()
+            if self.loracle.merges.run is None:
+                self._load()
 
     def _head(self) -> None:
         named = Content.styled(one_line(self.run_directory.name, 60), "bold")

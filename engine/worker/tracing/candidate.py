@@ -75,9 +75,9 @@ class CandidateStep:
 
     def timed(self) -> dict[str, float] | None:
         """Seconds of a token in training and in scoring and of the optimizer's step, `waited` where host and card wait for each
-        other in it; the operations that a micro-batch in
-        training and in scoring and the optimizer start, the seconds that starting one takes, and the tokens of the micro-batch.
-        It is an everyday one: the step that memory is counted of has the longest rows."""
+        other in it; the operations that a micro-batch in training and in scoring and the optimizer start, the seconds that
+        starting one takes, and the tokens of the micro-batch. It is an everyday one: the step that memory is counted of has the
+        longest rows."""
         lengths = self._everyday()
         learned = self._share / (2 if self._one["task"] == "preference" else 1)  # counted are both answers, but one sequence
         everyday: dict[str, Any] = {"lengths": lengths, "learned": learned, "alike": True, "steps": 1, **self._apart()}
